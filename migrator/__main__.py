@@ -1,0 +1,5 @@
+"""`python -m migrator` is `keyferry`."""
+
+from migrator.cli import main
+
+main()

@@ -1,0 +1,199 @@
+"""Looks at both stores before a migration: what would break it, and what to know.
+
+Owns the findings. It changes nothing on either store. A finding of severity
+*blocker* stops ``start``, one of *warning* stops ``cutover``; both can be waived by
+name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from migrator import feed
+from migrator.bulk import Bulk, ReplyError
+from migrator.clock import measure_offset
+from migrator.copy import make_reader
+from migrator.stores import Store, StoreUnreachable
+
+CLOCK_TOLERANCE_MS = 1000.0
+# What Redis lists beside commands (traps for HTTP requests), and what is ours.
+_NOT_COMMANDS = (b"cmdstat_host:", b"cmdstat_post")
+# How long ago a write past the proxy still counts, before the mirror began.
+RECENT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``severity``: blocker, warning or info."""
+
+    name: str
+    severity: str
+    message: str
+
+
+async def analyze(source: Store, target: Store, is_write: Callable[[bytes], bool]) -> list[Finding]:
+    """All findings. Raises nothing: a store that cannot be asked is a finding."""
+    findings: list[Finding] = []
+    reachable = True
+    for store in (source, target):
+        try:
+            await store.refresh()
+        except (StoreUnreachable, ReplyError) as error:
+            reachable = False
+            name = f"{store.side.label}_unreachable"
+            findings.append(Finding(name, "blocker", str(error)))
+    if not reachable:
+        return findings
+    findings.append(
+        Finding(
+            "stores", "info",
+            f"{source.info.engine} {source.info.version} with {source.info.keys} keys → "
+            f"{target.info.engine} {target.info.version}",
+        )
+    )  # fmt: skip
+    try:
+        findings += await _between(source, target)
+        for store in (source, target):
+            findings += await _of_one(store)
+        findings += await other_writers(source, is_write, RECENT_S)
+    except (ConnectionError, ReplyError) as error:
+        findings.append(Finding("analysis_incomplete", "blocker", str(error)))
+    return findings
+
+
+async def _between(source: Store, target: Store) -> list[Finding]:
+    found: list[Finding] = []
+    s, t = await source.connection("admin"), await target.connection("admin")
+    if source.info.run_id and source.info.run_id == target.info.run_id:
+        found.append(Finding("same_store", "blocker", "source and target are the same store"))
+    if target.info.keys:
+        found.append(
+            Finding(
+                "target_not_empty", "blocker",
+                f"the target holds {target.info.keys} keys: they would be overwritten or removed",
+            )
+        )  # fmt: skip
+    reader = await make_reader(s, t)
+    back = await make_reader(t, s)
+    found.append(
+        Finding(
+            "copy", "info",
+            f"keys are copied by {type(reader).__name__.removesuffix('Reader').lower()} reads, "
+            f"and by {type(back).__name__.removesuffix('Reader').lower()} reads on the way back",
+        )
+    )  # fmt: skip
+    most = max(source.info.keys_by_db, default=0)
+    databases = await _databases(t)
+    if databases is not None and most >= databases:
+        found.append(
+            Finding(
+                "databases", "blocker",
+                f"the source uses database {most}, the target has {databases} databases",
+            )
+        )  # fmt: skip
+    return found + await _missing_commands(s, t)
+
+
+async def _missing_commands(source: Bulk, target: Bulk) -> list[Finding]:
+    """Commands that applications have used (INFO commandstats) and the target does not know."""
+    known = {row[0].lower() for row in await target.call("COMMAND")}
+    try:
+        stats: bytes = await source.call("INFO", "commandstats")
+    except ReplyError:
+        return []
+    used = {
+        line[len(b"cmdstat_") :].split(b":")[0].split(b"|")[0]
+        for line in stats.splitlines()
+        if line.startswith(b"cmdstat_") and not line.startswith(_NOT_COMMANDS)
+    }
+    missing = sorted(name.decode() for name in used - known)
+    if not missing:
+        return []
+    words = ", ".join(missing[:12]) + (" …" if len(missing) > 12 else "")
+    return [Finding("missing_commands", "warning", f"used, and not known to the target: {words}")]
+
+
+async def _of_one(store: Store) -> list[Finding]:
+    found: list[Finding] = []
+    label = store.side.label
+    bulk = await store.connection("admin")
+    if store.info.is_cluster:
+        found.append(
+            Finding(
+                f"{label}_is_cluster", "blocker", f"the {label} is a cluster: not supported yet"
+            )
+        )
+    role: Any = await bulk.call("ROLE")
+    if role[0] != b"master":
+        found.append(
+            Finding(f"{label}_is_replica", "blocker", f"the {label} is a replica: name its primary")
+        )
+    try:
+        reply = await bulk.call("CONFIG", "GET", "notify-keyspace-events")
+        flags = reply[1].decode()
+        if feed.merged(flags) != flags:
+            found.append(
+                Finding(
+                    f"{label}_events", "info",
+                    f"notify-keyspace-events of the {label} is {flags!r}; start sets "
+                    f"{feed.merged(flags)!r}, finish and cancel restore it",
+                )
+            )  # fmt: skip
+    except (ReplyError, IndexError) as error:
+        found.append(
+            Finding(
+                f"{label}_events_refused", "blocker",
+                f"the {label} does not let us see its expiry events (CONFIG): {error}",
+            )
+        )  # fmt: skip
+    offset = await measure_offset(bulk)
+    if abs(offset.offset_ms) > CLOCK_TOLERANCE_MS:
+        found.append(
+            Finding(
+                f"{label}_clock", "warning",
+                f"the clock of the {label} is {offset.offset_ms:+.0f} ms off: keys expire that "
+                "much earlier or later there",
+            )
+        )  # fmt: skip
+    return found
+
+
+async def _databases(bulk: Bulk) -> int | None:
+    try:
+        return int((await bulk.call("CONFIG", "GET", "databases"))[1])
+    except (ReplyError, IndexError):
+        return None
+
+
+async def other_writers(
+    source: Store, is_write: Callable[[bytes], bool], within_s: float
+) -> list[Finding]:
+    """Clients that go past the proxy and wrote in the last ``within_s`` seconds.
+
+    What they write is not mirrored. CLIENT LIST tells a client's last command and for
+    how long it has been idle; one that only ever reads is no harm.
+    Raises ConnectionError.
+    """
+    bulk = await source.connection("admin")
+    try:
+        text: bytes = await bulk.call("CLIENT", "LIST", "TYPE", "normal")
+    except ReplyError as error:
+        return [Finding("other_clients_unknown", "info", f"CLIENT LIST is refused: {error}")]
+    writers = []
+    for line in text.splitlines():
+        facts = dict(word.split(b"=", 1) for word in line.split() if b"=" in word)
+        is_ours = facts.get(b"name", b"").startswith(b"keyferry-")
+        is_recent = float(facts.get(b"idle", 0)) < within_s
+        if not is_ours and is_recent and is_write(facts.get(b"cmd", b"")):
+            writers.append(facts.get(b"addr", b"?").decode())
+    if not writers:
+        return []
+    return [
+        Finding(
+            "other_clients", "warning",
+            f"{len(writers)} clients write to the source past the proxy "
+            f"({', '.join(writers[:5])}): that is not mirrored",
+        )
+    ]  # fmt: skip

@@ -1,0 +1,540 @@
+"""Performs the steps of a migration: the verbs, one at a time.
+
+Owns what happens in which order when a verb is given, and makes it durable. Which
+verb is legal is in ``phases``, what must be true for a flip in ``gates``, what it
+tells in ``status``; the copying itself is in ``copying``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+from migrator import analysis, feed, flip, marker
+from migrator.analysis import Finding
+from migrator.bulk import ReplyError
+from migrator.clock import measure_offset
+from migrator.config import Settings
+from migrator.copying import Copying
+from migrator.errors import BadInput, Blocker, Refused
+from migrator.events import Events
+from migrator.gates import Facts
+from migrator.phases import Phase, Verb, check
+from migrator.state import Backfill as Position
+from migrator.state import CleanStop, State, StoreMark
+from migrator.state import Verification as Verified
+from migrator.status import status_of
+from migrator.stores import Store, StoreUnreachable
+from migrator.verify import Verification, VerificationAborted
+from proxy.commands import Kind
+from proxy.commands.engine import Engine
+from proxy.keytable import db_and_key, place_of
+from proxy.mirror import Mirror
+from proxy.sent import MirrorAway
+from proxy.server import Proxy
+from proxy.sides import Side
+
+log = logging.getLogger("keyferry.controller")
+
+Json = dict[str, Any]
+CONNECT_TIMEOUT_S = 5.0
+WATCH_EVERY_S = 1.0
+MIRRORED = (Phase.COPYING, Phase.MIRRORING, Phase.CUTOVER)
+
+
+class Controller:
+    """See the module's docstring; implements ``admin.controller.Controller``."""
+
+    def __init__(
+        self, settings: Settings, state: State, stores: tuple[Store, Store], proxy: Proxy
+    ) -> None:
+        self.settings = settings
+        self.state = state
+        self.stores = stores
+        self.proxy = proxy
+        self.events = Events()
+        self.copying: Copying | None = None
+        self.verification: Verification | None = None
+        self.missing_users: list[str] = []
+        self.writers: list[Finding] = []
+        self.last_pause_ms: float | None = None
+        self.commands_per_second = 0.0
+        self.is_serving = False
+        self._gaps = 0
+        self._mirroring_since = 0.0
+        self._verify_task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._verbs = asyncio.Lock()
+        self._watch_task: asyncio.Task[None] | None = None
+        proxy.on_flush = self._flushed
+
+    # -- life --------------------------------------------------------------------
+
+    async def resume(self) -> None:
+        """Go on where the state says; before clients are let in. Raises nothing of a store's."""
+        migration = self.state.migration
+        await self._measure_clocks()
+        if migration.phase in MIRRORED:
+            clean = migration.clean_stop
+            is_clean = clean is not None and await self._is_unchanged(clean)
+            owed = self.state.unproven_keys() if is_clean else []
+            if not is_clean:
+                log.warning("the last stop was not a clean one: everything is copied again")
+                self._make_stale()
+                self.state.update(backfill=Position())
+            self.state.mark_running()
+            run_id = clean.target.run_id if clean is not None and clean.target else None
+            if self.proxy.primary is Side.TARGET:
+                run_id = clean.source.run_id if clean is not None and clean.source else None
+            await self._begin(also_secondary=True, run_id=run_id if is_clean else None)
+            for db, key in owed:
+                self.proxy.table.mark_unproven(place_of(db, key))
+            self.proxy.shift(migration.read_percent)
+        self._watch_task = asyncio.create_task(self._watch(), name="watch")
+
+    async def _is_unchanged(self, clean: CleanStop) -> bool:
+        """Whether both stores are the processes they were and evicted nothing meanwhile.
+
+        A secondary that cannot be asked now is asked by the mirror when it connects.
+        """
+        for store, mark in zip(self.stores, (clean.source, clean.target), strict=True):
+            if mark is None:
+                return False
+            try:
+                info = await store.refresh()
+            except (StoreUnreachable, ReplyError):
+                continue
+            if (info.run_id, info.evicted_keys) != (mark.run_id, mark.evicted_keys):
+                return False
+        return True
+
+    async def _begin(self, *, also_secondary: bool, run_id: str | None = None) -> None:
+        """Mirror, listen for expiries and copy: where a start and a restart are the same."""
+        proxy = self.proxy
+        table = proxy.table
+        self._mirroring_since = time.monotonic()
+        position = self.state.migration.backfill
+        copying = self.copying = Copying(
+            proxy,
+            self.stores,
+            buffer_bytes=self.settings.mirror_buffer_bytes,
+            on_gap=self._on_gap,
+        )
+        mirror = copying.open_mirror(proxy.primary.other, run_id)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await mirror.connected()
+                while not all(each.is_connected for each in copying.feeds):
+                    await asyncio.sleep(0.01)
+        # Behind a fence: a write that was sent before the mirror began is answered
+        # before the first key is read.
+        await proxy.fence()
+        table.touch_everything()
+        if not position.is_done:
+            table.is_everything_unproven = True
+        elif mirror.run_id == run_id or run_id is None:
+            table.is_everything_unproven = False
+        proxy.mirror = mirror
+        proxy.release()
+        if not position.is_done or table.is_everything_unproven:
+            self._begin_backfill(also_secondary)
+
+    def _begin_backfill(self, also_secondary: bool) -> None:
+        assert self.copying is not None
+        migration = self.state.migration
+        position = migration.backfill
+        if position.is_done:
+            position = Position()
+            if migration.phase is Phase.MIRRORING:
+                self.state.update(phase=Phase.COPYING, backfill=position)
+            else:
+                self.state.update(backfill=position)
+            self._make_stale()
+        self.copying.begin_backfill(
+            position,
+            self._save_position,
+            workers=self.settings.backfill_workers,
+            also_secondary=also_secondary,
+            done=self._backfill_done,
+        )
+        self.events.tell("backfill", "the backfill runs")
+
+    def _save_position(self, position: Position) -> None:
+        self.state.update(backfill=position)
+
+    def _backfill_done(self) -> None:
+        if self.state.migration.phase is Phase.COPYING:
+            self.state.update(phase=Phase.MIRRORING)
+        self.events.tell("backfill", "the backfill is complete")
+
+    async def stop(self) -> None:
+        """An orderly end: what is not proven is written down, the rest is known to be equal."""
+        for task in (self._watch_task, self._verify_task):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if self.copying is not None:
+            await self._stop_mirroring()
+        await self.proxy.close()
+        for store in self.stores:
+            store.close()
+
+    async def _stop_mirroring(self) -> None:
+        assert self.copying is not None
+        proxy = self.proxy
+        copying, mirror = self.copying, proxy.mirror
+        is_complete = mirror is not None
+        try:
+            async with asyncio.timeout(5.0):
+                await proxy.fence()
+                if mirror is not None and mirror.is_connected:
+                    await mirror.applied()
+                await copying.feeds_drained()
+        except (TimeoutError, MirrorAway, ConnectionError) as error:
+            # Not heard out: an expiry may be missing from the unproven keys.
+            log.warning("the stop is not a clean one: %s", error)
+            is_complete = False
+        await copying.stop()
+        if mirror is not None:
+            await mirror.close()
+            if mirror.owed_flushes or proxy.stale:
+                is_complete = False
+        position = copying.backfill.position if copying.backfill else None
+        if position is not None and not position.is_done:
+            self.state.update(backfill=position)
+        if proxy.table.is_everything_unproven and self.state.migration.backfill.is_done:
+            is_complete = False
+        if is_complete:
+            marks = [await self._mark(store) for store in self.stores]
+            unproven = [db_and_key(place) for place in proxy.table.unproven]
+            self.state.mark_clean(CleanStop(marks[0], marks[1]), unproven)
+
+    async def _mark(self, store: Store) -> StoreMark | None:
+        try:
+            info = await store.refresh()
+        except (StoreUnreachable, ReplyError):
+            return None
+        return StoreMark(info.run_id, info.evicted_keys)
+
+    # -- what is watched -----------------------------------------------------------
+
+    def _on_gap(self) -> None:
+        self._gaps += 1
+        self._make_stale()
+
+    def _make_stale(self) -> None:
+        """What was verified may not be true any more."""
+        last = self.state.migration.verification
+        if last is not None and not last.stale:
+            self.state.update(
+                verification=Verified(**{**_fields(last), "stale": True}),
+            )
+            self.events.tell("verify", "the last verification is stale")
+
+    def _flushed(self) -> None:
+        self._spawn(self._write_markers(), "markers")
+
+    async def _watch(self) -> None:
+        last_total, last_at = self.proxy.stats.total, time.monotonic()
+        rounds = 0
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            now, total = time.monotonic(), self.proxy.stats.total
+            self.commands_per_second = (total - last_total) / (now - last_at)
+            last_total, last_at = total, now
+            rounds += 1
+            try:
+                await self._look(rounds)
+            except (StoreUnreachable, ReplyError, ConnectionError) as error:
+                log.debug("watching: %s", error)
+
+    async def _look(self, rounds: int) -> None:
+        """What changes by itself: stores, clocks, users, and a need to copy everything again."""
+        table = self.proxy.table
+        copying = self.copying
+        if copying is not None and table.is_everything_unproven and not copying.is_backfilling:
+            self._begin_backfill(also_secondary=True)
+        for store in self.stores:
+            if store.side is self.proxy.primary or copying is not None or rounds % 5 == 1:
+                with contextlib.suppress(StoreUnreachable, ReplyError):
+                    await store.refresh()
+        if rounds % 5 == 0:
+            await self._measure_clocks()
+        if copying is not None and rounds % 3 == 0:
+            await self.check_users()
+            await self.check_writers()
+
+    async def _measure_clocks(self) -> None:
+        for store in self.stores:
+            with contextlib.suppress(StoreUnreachable, ReplyError, ConnectionError):
+                offset = await measure_offset(await store.connection("admin"))
+                self.proxy.engines[store.side] = Engine.of(store.info.engine, store.info.version)
+                self.proxy.clock_offsets_ms[store.side] = offset.offset_ms
+                self.proxy.clock_errors_ms[store.side] = offset.error_ms
+
+    async def check_users(self) -> None:
+        """Whether every user in use can log in to the secondary."""
+        failures = await self.proxy.open_lanes(self.proxy.primary.other)
+        self.missing_users = [f"{each.user} (db {each.db}): {each.error}" for each in failures]
+
+    async def check_writers(self) -> None:
+        """Whether somebody writes to the primary past the proxy."""
+        within_s = time.monotonic() - self._mirroring_since - 1.0
+        self.writers = await analysis.other_writers(
+            self.stores[self.proxy.primary], self._is_write, within_s
+        )
+
+    def _is_write(self, name: bytes) -> bool:
+        command = self.proxy.commands.named(name.decode(errors="replace"))
+        return command is not None and command.kind in (Kind.WRITE, Kind.BARRIER)
+
+    def facts(self) -> Facts:
+        migration = self.state.migration
+        proxy = self.proxy
+        mirror, copying = proxy.mirror, self.copying
+        return Facts(
+            phase=migration.phase,
+            primary=proxy.primary,
+            backfill_done=migration.backfill.is_done and not proxy.table.is_everything_unproven,
+            verification=migration.verification,
+            unproven_keys=len(proxy.table.unproven),
+            failing=list(copying.repair.failing.values()) if copying else (),
+            mirror_connected=mirror is not None and mirror.is_connected,
+            mirror_refusal=mirror.refusal if mirror is not None else None,
+            mirror_lag_ms=mirror.lag_ms if mirror is not None else 0.0,
+            max_lag_ms=self.settings.max_lag_ms,
+            feeds_connected=copying is not None
+            and all(each.is_connected for each in copying.feeds),
+            missing_users=self.missing_users,
+            warnings=[
+                (each.name, each.message)
+                for each in self.writers
+                if each.severity == "warning" and each.name not in migration.waivers
+            ],
+        )
+
+    def status(self) -> Json:
+        return status_of(self)
+
+    def is_ready(self) -> bool:
+        return self.is_serving and self.stores[self.proxy.primary].is_reachable
+
+    def subscribe(self) -> AsyncIterator[Json]:
+        return self.events.subscribe()
+
+    def point(self) -> Json:
+        """Where the migration is, as verbs print it before and after."""
+        return {
+            "phase": str(self.state.migration.phase),
+            "primary": self.proxy.primary.label,
+            "read_percent": self.proxy.read_percent,
+        }
+
+    # -- verbs ---------------------------------------------------------------------
+
+    async def analyze(self) -> Json:
+        found = await analysis.analyze(*self.stores, self._is_write)
+        waived = self.state.migration.waivers
+        return {
+            "findings": [
+                {
+                    "name": each.name,
+                    "severity": each.severity,
+                    "message": each.message,
+                    "waived": each.name in waived,
+                }
+                for each in found
+            ]
+        }
+
+    async def start(self, allow: list[str]) -> Json:
+        async with self._verbs:
+            before = self.point()
+            if check(Verb.START, self.state.migration.phase):
+                await self._start(frozenset(allow))
+            return {"before": before, "after": self.point()}
+
+    async def _start(self, allow: frozenset[str]) -> None:
+        found = await analysis.analyze(*self.stores, self._is_write)
+        blocking = [
+            Blocker(each.name, each.message)
+            for each in found
+            if each.severity == "blocker" and each.name not in allow
+        ]
+        if blocking:
+            raise Refused("analysis", "the analysis found what would break it", blocking)
+        try:
+            flags = (
+                await feed.switch_on(self.stores[0]),
+                await feed.switch_on(self.stores[1]),
+            )
+        except (feed.EventsRefused, StoreUnreachable) as error:
+            raise Refused("expiry_events", str(error)) from error
+        self.state.update(
+            phase=Phase.COPYING,
+            backfill=Position(),
+            verification=None,
+            read_percent=0,
+            waivers=allow,
+            notify_events=flags,
+        )
+        self.state.mark_running()
+        await self._write_markers()
+        had_keys = self.stores[Side.TARGET].info.keys > 0
+        await self._begin(also_secondary=had_keys)
+        self.events.tell("phase", "copying: mirror and backfill have begun")
+
+    async def _write_markers(self) -> None:
+        mirror = self.proxy.mirror
+        with contextlib.suppress(StoreUnreachable, ReplyError, ConnectionError, MirrorAway):
+            if mirror is not None:
+                await mirror.applied()
+            for store in self.stores:
+                mark = marker.of(self.state.migration, store.side)
+                await marker.write(await store.connection("admin"), mark)
+
+    async def verify(self, sample: int | None, repair: bool) -> Json:
+        if sample is not None and sample < 1:
+            raise BadInput("sample must be a positive number of keys")
+        async with self._verbs:
+            before = self.point()
+            check(Verb.VERIFY, self.state.migration.phase)
+            if self.proxy.table.is_everything_unproven:
+                raise Refused("backfill_incomplete", "not every key has been copied yet")
+            if self._verify_task is None or self._verify_task.done():
+                assert self.copying is not None
+                self.verification = Verification(
+                    self.proxy, self.stores, self.copying.feeds, sample=sample, repair=repair
+                )
+                self._verify_task = asyncio.create_task(
+                    self._verify(self.verification), name="verify"
+                )
+            return {"before": before, "after": self.point()}
+
+    async def _verify(self, verification: Verification) -> None:
+        gaps, generation = self._gaps, self.proxy.table.generation
+        try:
+            passed = await verification.run()
+        except VerificationAborted as error:
+            self.events.tell("verify", f"the verification was aborted: {error}")
+            self.verification = None
+            return
+        progress = verification.progress
+        is_stale = gaps != self._gaps or generation != self.proxy.table.generation
+        self.state.update(
+            verification=Verified(
+                passed=passed,
+                covered_all=verification.sample is None,
+                checked=progress.keys_checked,
+                mismatches=progress.mismatches,
+                finished_at=time.time(),
+                stale=is_stale,
+            )
+        )
+        for example in progress.examples:
+            log.warning("differs: %s", example)
+        word = "passed" if passed else f"found {progress.mismatches} keys that differ"
+        self.events.tell("verify", f"the verification of {progress.keys_checked} keys {word}")
+
+    @property
+    def is_verifying(self) -> bool:
+        return self._verify_task is not None and not self._verify_task.done()
+
+    async def shift(self, percent: int) -> Json:
+        if not 0 <= percent <= 100:
+            raise BadInput("percent must be from 0 to 100")
+        async with self._verbs:
+            before = self.point()
+            check(Verb.SHIFT, self.state.migration.phase)
+            if self.proxy.table.is_everything_unproven and percent:
+                raise Refused("backfill_incomplete", "not every key has been copied yet")
+            self.state.update(read_percent=percent)
+            self.proxy.shift(percent)
+            self.events.tell("shift", f"{percent} % of the reads go to the target")
+            return {"before": before, "after": self.point()}
+
+    async def cutover(self, dry_run: bool, max_pause_ms: float) -> Json:
+        async with self._verbs:
+            return await flip.flip(self, Verb.CUTOVER, dry_run, max_pause_ms)
+
+    async def rollback(self, dry_run: bool, max_pause_ms: float) -> Json:
+        async with self._verbs:
+            return await flip.flip(self, Verb.ROLLBACK, dry_run, max_pause_ms)
+
+    async def finish(self) -> Json:
+        async with self._verbs:
+            before = self.point()
+            if check(Verb.FINISH, self.state.migration.phase):
+                # The source learns first that it is old: a crash right behind it leaves
+                # a marker that the state explains.
+                await self._end_mirroring(Phase.FINISHED, 100)
+                self.events.tell("phase", "finished: the source may be retired")
+            return {"before": before, "after": self.point()}
+
+    async def cancel(self) -> Json:
+        async with self._verbs:
+            before = self.point()
+            if check(Verb.CANCEL, self.state.migration.phase):
+                await self._end_mirroring(Phase.IDLE, 0)
+                self.events.tell("phase", "idle: mirror and backfill have ended")
+            return {"before": before, "after": self.point()}
+
+    async def _end_mirroring(self, phase: Phase, read_percent: int) -> None:
+        if self._verify_task is not None:
+            self._verify_task.cancel()
+        flags = self.state.migration.notify_events
+        self.state.update(
+            phase=phase, read_percent=read_percent, verification=None, notify_events=(None, None)
+        )
+        mirror, self.proxy.mirror = self.proxy.mirror, None
+        self.proxy.shift(read_percent)
+        assert self.copying is not None
+        await self.copying.stop()
+        self.copying = None
+        if mirror is not None:
+            await mirror.close()
+        self.proxy.table.mark_everything_unproven()
+        self.missing_users, self.writers = [], []
+        for store, before in zip(self.stores, flags, strict=True):
+            if before is not None:
+                await feed.switch_back(store, before)
+        await self._retire_markers(phase)
+
+    async def _retire_markers(self, phase: Phase) -> None:
+        for store in self.stores:
+            with contextlib.suppress(StoreUnreachable, ReplyError, ConnectionError):
+                bulk = await store.connection("admin")
+                if phase is Phase.FINISHED and store.side is Side.SOURCE:
+                    await marker.write(bulk, marker.of(self.state.migration, store.side))
+                else:
+                    await marker.remove(bulk, self.state.migration.migration_id)
+
+    async def after_flip(self) -> None:
+        """What follows a flip and may take its time: the markers' epoch."""
+        self.missing_users, self.writers = [], []
+        self._mirroring_since = time.monotonic()
+        await self._write_markers()
+
+    def close_later(self, mirror: Mirror) -> None:
+        """End a mirror that has nothing left to say."""
+        self._spawn(mirror.close(), "close the old mirror")
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def end_the_process(self) -> None:
+        """A commit whose outcome is unknown: only a restart can read what is true."""
+        log.critical("the commit of the flip failed: the process ends, and the next one reads it")
+        logging.shutdown()
+        os._exit(70)
+
+
+def _fields(last: Verified) -> dict[str, Any]:
+    return {name: getattr(last, name) for name in last.__dataclass_fields__}

@@ -1,0 +1,112 @@
+"""Whether keys are equal on two stores, exactly.
+
+Owns the way to the answer; `difference` has the rule. It writes nothing. As for readers, the
+caller guarantees that no client touched the keys meanwhile and that effects are applied; keys and
+fields that expire meanwhile are no differences.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from migrator.bulk import Bulk, ReplyError
+
+from .dialect import LAST_COMMON_TYPE, Reads, learn_reads
+from .difference import differences, expiry_difference
+from .expiry import GONE, read_with_expiry, time_ms
+from .footer import body_of, version_of
+from .snapshot import read_snapshots
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    key: bytes
+    what: str
+    """A few words, without names or values of the data."""
+
+
+class Comparer:
+    """Compares batches of keys of two stores; `labels` name them in what it says."""
+
+    def __init__(self, a: Bulk, b: Bulk, labels: tuple[str, str] = ("source", "target")) -> None:
+        self._stores = (a, b)
+        self._labels = labels
+        self._dialects: tuple[Reads, Reads] | None = None
+
+    async def compare(self, db: int, keys: Sequence[bytes]) -> list[Difference]:
+        """All differences; a key may have several. A few hundred keys a call are a good batch.
+
+        Raises ReplyError, BulkClosed.
+        """
+        if self._dialects is None:
+            self._dialects = (
+                await learn_reads(self._stores[0]),
+                await learn_reads(self._stores[1]),
+            )
+        found: list[Difference] = []
+        unsettled: Sequence[bytes] = keys
+        if self._dialects[0].can_dump and self._dialects[1].can_dump:
+            unsettled = await self._compare_dumps(db, keys, found)
+        if unsettled:
+            await self._compare_values(db, unsettled, found)
+        return found
+
+    async def _compare_dumps(
+        self, db: int, keys: Sequence[bytes], found: list[Difference]
+    ) -> list[bytes]:
+        """Settles what equal bytes can settle, and returns the other keys."""
+        (a_payloads, a_expiries), (b_payloads, b_expiries) = await asyncio.gather(
+            self._dump(0, db, keys), self._dump(1, db, keys)
+        )
+        unsettled: list[bytes] = []
+        for key, a, b, a_ms, b_ms in zip(
+            keys, a_payloads, b_payloads, a_expiries, b_expiries, strict=True
+        ):
+            if a is None and b is None:
+                continue
+            if GONE in (a_ms, b_ms) or not _are_equal(a, b):
+                unsettled.append(key)
+            elif a_ms != b_ms:
+                found += (Difference(key, what) for what in expiry_difference(a_ms, b_ms))
+        return unsettled
+
+    async def _dump(
+        self, side: int, db: int, keys: Sequence[bytes]
+    ) -> tuple[list[object], list[int]]:
+        assert self._dialects is not None, "compare() learns them first"
+        dumps = [b"*2\r\n$4\r\nDUMP\r\n$%d\r\n%b\r\n" % (len(key), key) for key in keys]
+        has_pexpiretime = self._dialects[side].has_pexpiretime
+        return await read_with_expiry(self._stores[side], db, keys, dumps, has_pexpiretime)
+
+    async def _compare_values(
+        self, db: int, keys: Sequence[bytes], found: list[Difference]
+    ) -> None:
+        assert self._dialects is not None, "compare() learns them first"
+        (a, b), dialects = self._stores, self._dialects
+        of_a, of_b = await asyncio.gather(
+            read_snapshots(a, dialects[0], db, keys), read_snapshots(b, dialects[1], db, keys)
+        )
+        # Behind the reads: what a read has missed because it expired has an expiry before this.
+        now = await asyncio.gather(a.call("TIME"), b.call("TIME"))
+        now_ms = (time_ms(now[0]), time_ms(now[1]))
+        for key, left, right in zip(keys, of_a, of_b, strict=True):
+            found += (
+                Difference(key, what) for what in differences(left, right, self._labels, now_ms)
+            )
+
+
+def _are_equal(a: object, b: object) -> bool:
+    """Whether two payloads surely hold the same value. False says nothing."""
+    if isinstance(a, ReplyError):
+        raise a
+    if isinstance(b, ReplyError):
+        raise b
+    if not (isinstance(a, bytes) and isinstance(b, bytes)):
+        return False
+    if a == b:
+        return True
+    # Rare type bytes mean other things in other versions.
+    is_common = a[0] <= LAST_COMMON_TYPE or version_of(a) == version_of(b)
+    return is_common and body_of(a) == body_of(b)

@@ -1,0 +1,137 @@
+"""Readers of keys: what a key is now, as the commands that make it so on the other side.
+
+Owns the choice between DUMP and typed reads, and both readers. It writes nothing: whoever calls
+sends the commands, in an order of his own. He also guarantees that no client touched the keys
+between before `read` and when its result is used; that keys may expire meanwhile is dealt with
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from migrator.bulk import Bulk, ReplyError, pack
+
+from .dialect import MODULE_TYPES, REWRITTEN_VERSION, Reads, Writes, learn_reads, learn_writes
+from .expiry import GONE, NO_EXPIRY, read_with_expiry
+from .footer import version_of, with_version
+from .rebuild import rebuild
+from .snapshot import read_snapshots
+
+
+@dataclass(slots=True)
+class KeyCopy:
+    """One key as it was when it was read."""
+
+    key: bytes
+    commands: list[bytes]
+    """In wire form, in order; after them the key on the other side is exactly this. Empty when it
+    cannot be made there at all, then `loses` says why."""
+    size: int
+    """Bytes of the value as they travel."""
+    absent: bool = False
+    """It was not there: `commands` removes it."""
+    loses: str = ""
+    """What of it the other store cannot hold, for people; "" when the copy is exact."""
+
+
+class Reader(Protocol):
+    async def read(self, db: int, keys: Sequence[bytes]) -> list[KeyCopy]:
+        """One KeyCopy per key, in order. Raises ReplyError, BulkClosed."""
+
+
+async def make_reader(primary: Bulk, secondary: Bulk) -> Reader:
+    """The best reader for copies from `primary` to `secondary`, as they are now.
+
+    Both are asked, nothing is written. Make another after either was replaced or upgraded.
+    Raises BulkClosed, and ReplyError when a store is LOADING, OOM, and the like.
+    """
+    reads, writes = await learn_reads(primary), await learn_writes(secondary)
+    typed = TypedReader(primary, reads, writes)
+    if reads.can_dump and (writes.versions or writes.types):
+        return DumpReader(primary, reads, writes, typed)
+    return typed
+
+
+class DumpReader:
+    """DUMP and RESTORE, in one round trip; typed for what the secondary would refuse."""
+
+    def __init__(self, primary: Bulk, reads: Reads, writes: Writes, typed: TypedReader) -> None:
+        self._primary = primary
+        self._reads = reads
+        self._writes = writes
+        self._typed = typed
+        # (type byte, version) as they are in payloads -> as it is, rewritten, or None: typed.
+        self._ways: dict[bytes, str | None] = {}
+
+    async def read(self, db: int, keys: Sequence[bytes]) -> list[KeyCopy]:
+        dumps = [b"*2\r\n$4\r\nDUMP\r\n$%d\r\n%b\r\n" % (len(key), key) for key in keys]
+        payloads, expiries = await read_with_expiry(
+            self._primary, db, keys, dumps, self._reads.has_pexpiretime
+        )
+        copies: list[KeyCopy] = []
+        refused: list[int] = []
+        ways = self._ways
+        for i, (key, payload, expires_at) in enumerate(zip(keys, payloads, expiries, strict=True)):
+            # Expired behind the DUMP: the payload has no TTL, and would live for ever.
+            if payload is None or expires_at == GONE:
+                copies.append(_absent(key))
+                continue
+            if isinstance(payload, ReplyError):
+                raise payload
+            kind = payload[:1] + payload[-10:-8]
+            way = ways[kind] if kind in ways else self._choose(kind, payload)
+            if way is None:
+                refused.append(i)
+            elif way == "rewritten":
+                payload = with_version(payload, REWRITTEN_VERSION)
+            when = b"0" if expires_at == NO_EXPIRY else b"%d" % expires_at
+            command = (
+                b"*6\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+                b"$7\r\nREPLACE\r\n$6\r\nABSTTL\r\n"
+                % (len(key), key, len(when), when, len(payload), payload)
+            )
+            copies.append(KeyCopy(key, [command], len(payload)))
+        if refused:
+            typed = await self._typed.read(db, [keys[i] for i in refused])
+            for i, copy in zip(refused, typed, strict=True):
+                copies[i] = copy
+        return copies
+
+    def _choose(self, kind: bytes, payload: bytes) -> str | None:
+        way: str | None = None
+        if kind[0] in MODULE_TYPES and not self._reads.modules <= self._writes.modules:
+            way = None
+        elif self._writes.takes_as_is(version_of(payload), kind[0]):
+            way = "as is"
+        elif kind[0] in self._writes.types:
+            way = "rewritten"
+        self._ways[kind] = way
+        return way
+
+
+class TypedReader:
+    """Values by the commands of their type: between any two stores, slower than DUMP."""
+
+    def __init__(self, primary: Bulk, reads: Reads, writes: Writes) -> None:
+        self._primary = primary
+        self._reads = reads
+        self._writes = writes
+
+    async def read(self, db: int, keys: Sequence[bytes]) -> list[KeyCopy]:
+        copies: list[KeyCopy] = []
+        for key, snapshot in zip(
+            keys, await read_snapshots(self._primary, self._reads, db, keys), strict=True
+        ):
+            if snapshot is None:
+                copies.append(_absent(key))
+            else:
+                commands, loses = rebuild(snapshot, self._writes)
+                copies.append(KeyCopy(key, commands, sum(map(len, commands)), loses=loses))
+        return copies
+
+
+def _absent(key: bytes) -> KeyCopy:
+    return KeyCopy(key, [pack((b"UNLINK", key))], 0, absent=True)

@@ -1,0 +1,131 @@
+"""Everything that runs while a mirror runs, in one direction.
+
+Owns the mirror's connection, both event feeds, the repair and the backfill, and
+starts and stops them together. It does not know phases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from migrator.backfill import Backfill
+from migrator.feed import Feed
+from migrator.mover import Mover
+from migrator.repair import Repair
+from migrator.state import Backfill as Position
+from migrator.stores import Store
+from proxy.keytable import place_of
+from proxy.mirror import Mirror
+from proxy.server import Proxy
+from proxy.sides import Side
+
+log = logging.getLogger("keyferry.copying")
+
+
+class Copying:
+    """Made when the mirror begins; :meth:`stop` ends it all.
+
+    ``on_gap``: events of a side were missed, or a store is another one: what was
+    verified is stale.
+    """
+
+    def __init__(
+        self,
+        proxy: Proxy,
+        stores: tuple[Store, Store],
+        *,
+        buffer_bytes: int,
+        on_gap: Callable[[], None],
+    ) -> None:
+        self.proxy = proxy
+        self.stores = stores
+        self.buffer_bytes = buffer_bytes
+        self.mover = Mover(proxy, stores)
+        self.repair = Repair(proxy, self.mover, stores)
+        self.backfill: Backfill | None = None
+        self._on_gap = on_gap
+        self._backfill_task: asyncio.Task[None] | None = None
+        self._run_ids: list[str | None] = [None, None]
+        self.feeds = (self._feed(Side.SOURCE), self._feed(Side.TARGET))
+        self.repair.start()
+
+    def _feed(self, side: Side) -> Feed:
+        return Feed(
+            self.stores[side],
+            on_event=lambda db, key: self.proxy.table.mark_unproven(place_of(db, key)),
+            on_gap=self._on_gap,
+            on_run_id=lambda run_id: self._on_run_id(side, run_id),
+        )
+
+    def _on_run_id(self, side: Side, run_id: str) -> None:
+        known, self._run_ids[side] = self._run_ids[side], run_id
+        if known is not None and known != run_id and side is self.proxy.primary:
+            # It may have come back with older data than it had acknowledged.
+            log.error("the %s was restarted or replaced: everything is copied again", side.label)
+            self.proxy.table.mark_everything_unproven()
+            self._on_gap()
+
+    def open_mirror(self, side: Side, run_id: str | None = None) -> Mirror:
+        """A mirror to ``side``; the caller gives it to the proxy when the time has come."""
+        proxy = self.proxy
+
+        def diverged(command: str) -> None:
+            proxy.stats.divergences[command] += 1
+
+        return Mirror(
+            proxy.table,
+            proxy.endpoints[side],
+            side,
+            buffer_bytes=self.buffer_bytes,
+            bracket=proxy.bracket,
+            on_divergence=diverged,
+            run_id=run_id,
+        )
+
+    def begin_backfill(
+        self,
+        position: Position,
+        save: Callable[[Position], None],
+        *,
+        workers: int,
+        also_secondary: bool,
+        done: Callable[[], None],
+    ) -> None:
+        """Copy everything; ``done`` runs when it is complete. A running one goes on."""
+        if self._backfill_task is not None and not self._backfill_task.done():
+            return
+        backfill = self.backfill = Backfill(
+            self.proxy, self.mover, self.stores, position, save,
+            workers=workers, also_secondary=also_secondary,
+        )  # fmt: skip
+
+        async def run() -> None:
+            try:
+                await backfill.run()
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                log.exception("the backfill ended by a defect")
+                raise
+            done()
+
+        self._backfill_task = asyncio.create_task(run(), name="backfill")
+
+    @property
+    def is_backfilling(self) -> bool:
+        return self._backfill_task is not None and not self._backfill_task.done()
+
+    async def stop(self) -> None:
+        """End the backfill, the repair and the feeds. The mirror is the caller's."""
+        if self._backfill_task is not None:
+            self._backfill_task.cancel()
+            await asyncio.gather(self._backfill_task, return_exceptions=True)
+        await self.repair.stop()
+        for feed in self.feeds:
+            await feed.close()
+
+    async def feeds_drained(self) -> None:
+        """Every expiry of before now was heard. Raises StoreUnreachable."""
+        await asyncio.gather(*(feed.drained() for feed in self.feeds))

@@ -1,0 +1,169 @@
+"""Copies keys from the primary to the secondary, exactly, while clients write them.
+
+Owns one step: watch, read, and append what was read if nobody touched the key
+(design, section 1). What was touched becomes unproven, and the repair takes it
+from there; when that is touched too it copies under a ticket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from migrator.copy import KeyCopy, Reader, make_reader
+from migrator.marker import KEY as MARKER
+from migrator.stores import Store
+from proxy.keytable import KeyTable, Lease, Place, Ticket, place_of
+from proxy.mirror import Mirror
+from proxy.sent import CopyFailure, MirrorAway
+from proxy.server import Proxy
+
+
+@dataclass
+class Copied:
+    """What became of one batch. ``acknowledged`` ends when the secondary has answered."""
+
+    acknowledged: asyncio.Future[list[CopyFailure]]
+    touched: list[Place]
+    refused: list[CopyFailure]
+    """Keys that the secondary cannot hold at all, and why."""
+    keys: int
+    size: int
+
+
+class Alone(Ticket):
+    """A ticket of a mover: nothing else goes on with the key inside ``async with``.
+
+    The caller has seen that no barrier stands.
+    """
+
+    __slots__ = ("granted", "table")
+
+    def __init__(self, table: KeyTable, place: Place) -> None:
+        self.table = table
+        self.places = (place,)
+        self.lane = self
+        self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def __aenter__(self) -> Alone:
+        if self.table.acquire(self):
+            self.granted.set_result(None)
+        try:
+            await self.granted
+        except asyncio.CancelledError:
+            # Cancelled while it waited, it gives its place up when that is reached.
+            if not self.granted.cancelled():
+                self.table.release(self)
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.table.release(self)
+
+    def go(self) -> None:
+        if self.granted.cancelled():  # Nobody waits any more: the next may go.
+            self.table.release(self)
+        else:
+            self.granted.set_result(None)
+
+
+class Mover:
+    """Copies for one direction: from the proxy's primary to its secondary as they are now."""
+
+    def __init__(self, proxy: Proxy, stores: Sequence[Store]) -> None:
+        self.proxy = proxy
+        self.stores = stores
+        self._readers: dict[str, tuple[object, Reader]] = {}
+
+    async def reader(self, purpose: str) -> Reader:
+        """The primary's reader, on its own connection. Raises StoreUnreachable, ReplyError."""
+        primary = await self.stores[self.proxy.primary].connection(purpose)
+        secondary = await self.stores[self.proxy.primary.other].connection(purpose)
+        known = self._readers.get(purpose)
+        if known is None or known[0] != (primary, secondary):
+            known = ((primary, secondary), await make_reader(primary, secondary))
+            self._readers[purpose] = known
+        return known[1]
+
+    async def copy(
+        self, db: int, keys: Sequence[bytes], purpose: str, *, is_repair: bool = False
+    ) -> Copied:
+        """Copy keys that nobody is expected to touch.
+
+        Keys that a repair owes are left to it, unless this is the repair.
+        Raises ConnectionError, MirrorAway, ReplyError; then nothing was appended.
+        """
+        proxy = self.proxy
+        table = proxy.table
+        mirror = self._mirror()
+        reader = await self.reader(purpose)
+        await mirror.room()
+        unproven = table.unproven
+        places = {
+            place_of(db, key): key
+            for key in keys
+            if (db or key != MARKER) and (is_repair or unproven.get(place_of(db, key)) != 0)
+        }
+        lease = table.watch(list(places))
+        try:
+            wanted = [key for place, key in places.items() if place not in lease.touched]
+            copies = await reader.read(db, wanted)
+            # From here to the append nothing may be awaited: the lease is only as
+            # good as this one step.
+            return self._append(mirror, db, copies, lease)
+        finally:
+            lease.end()
+
+    async def copy_alone(self, db: int, key: bytes, purpose: str) -> Copied:
+        """Copy a key that is written all the time: its writers wait for one read.
+
+        While a barrier stands the key comes back as touched: a fence may be waiting
+        for the caller.
+        """
+        table = self.proxy.table
+        reader = await self.reader(purpose)
+        place = place_of(db, key)
+        if table.is_closed:
+            nothing: asyncio.Future[list[CopyFailure]] = asyncio.get_running_loop().create_future()
+            nothing.set_result([])
+            return Copied(nothing, [place], [], 0, 0)
+        async with Alone(table, place) as ticket:
+            mirror = self._mirror()
+            lease = table.watch((place,), own=ticket)
+            try:
+                copies = await reader.read(db, [key])
+                return self._append(mirror, db, copies, lease)
+            finally:
+                lease.end()
+
+    def _mirror(self) -> Mirror:
+        mirror = self.proxy.mirror
+        if mirror is None:
+            raise MirrorAway("there is no mirror in this phase")
+        return mirror
+
+    def _append(self, mirror: Mirror, db: int, copies: Sequence[KeyCopy], lease: Lease) -> Copied:
+        touched = lease.touched
+        usable = []
+        refused = []
+        size = 0
+        for copy in copies:
+            place = place_of(db, copy.key)
+            if place in touched:
+                continue
+            if copy.loses:
+                refused.append(CopyFailure(place, copy.loses, False))
+                continue
+            usable.append(copy)
+            size += copy.size
+        if mirror is not self.proxy.mirror:
+            raise MirrorAway("the mirror has changed its direction")
+        future = mirror.append_copies(db, usable)
+        for failure in refused:
+            self.proxy.table.mark_unproven(failure.place)
+        return Copied(future, list(touched), refused, len(usable), size)
+
+    async def gate(self) -> None:
+        """Wait until no barrier stands."""
+        await self.proxy.opened()

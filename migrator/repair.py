@@ -1,0 +1,154 @@
+"""Copies the keys that a copy is owed for, for as long as the mirror runs.
+
+Owns the way from *unproven* to *proven*, and the reasons of those that will not
+go. Not the set itself (that is the key table's).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+
+from migrator.bulk import ReplyError
+from migrator.mover import Copied, Mover
+from migrator.stores import Store
+from proxy.keytable import Place, db_and_key
+from proxy.sent import CopyFailure, MirrorAway
+from proxy.server import Proxy
+
+log = logging.getLogger("keyferry.repair")
+
+BATCH = 200
+# A key that was touched this often during a copy is copied under a ticket.
+PATIENCE = 2
+RETRY_S = 1.0
+
+
+class Repair:
+    """One task. ``failing`` holds why a key's last copy was refused."""
+
+    def __init__(self, proxy: Proxy, mover: Mover, stores: tuple[Store, Store]) -> None:
+        self.failing: dict[Place, str] = {}
+        self.repaired = 0
+        self._proxy = proxy
+        self._mover = mover
+        self._stores = stores
+        self._touched: dict[Place, int] = {}
+        self._wake = asyncio.Event()
+        # The fence settles while a round may be under way.
+        self._turn = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._proxy.table.on_owed = self._wake.set
+        self._wake.set()
+        self._task = asyncio.create_task(self._run(), name="repair")
+
+    async def stop(self) -> None:
+        self._proxy.table.on_owed = None
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._mover.gate()
+            places = self._proxy.table.take_owed(BATCH)
+            if not places:
+                continue
+            try:
+                async with self._turn:
+                    retry = await self._repair(places)
+            except (ConnectionError, MirrorAway, ReplyError) as error:
+                log.warning("repair waits: %s", error)
+                self._proxy.table.owe_again(places)
+                await asyncio.sleep(RETRY_S / 4)
+            else:
+                if retry:
+                    # What was refused is refused again at once: the others go on meanwhile.
+                    asyncio.get_running_loop().call_later(RETRY_S, self._again, retry)
+            if self._proxy.table.has_owed:
+                self._wake.set()
+
+    def _again(self, places: list[Place]) -> None:
+        self._proxy.table.owe_again(places)
+        self._wake.set()
+
+    async def settle(self) -> bool:
+        """Inside the fence: copy all that is owed. False: some will not go.
+
+        Raises ConnectionError, MirrorAway, ReplyError.
+        """
+        table = self._proxy.table
+        for _ in range(3):
+            places = list(table.unproven)
+            if not places:
+                return True
+            async with self._turn:
+                for at in range(0, len(places), BATCH):
+                    await self._repair(places[at : at + BATCH])
+            mirror = self._proxy.mirror
+            assert mirror is not None, "a fence of this kind stands between two mirrored sides"
+            await mirror.applied()
+        return not table.unproven
+
+    async def _repair(self, places: Iterable[Place]) -> list[Place]:
+        """Copy these; returns those that the secondary refused. Raises as Mover.copy."""
+        await self.end_stale_connections()
+        by_db: defaultdict[int, list[bytes]] = defaultdict(list)
+        for place in places:
+            db, key = db_and_key(place)
+            by_db[db].append(key)
+        refused: list[Place] = []
+        for db, keys in by_db.items():
+            copied = await self._mover.copy(db, keys, "repair", is_repair=True)
+            refused += await self._done(copied)
+            for place in copied.touched:
+                refused += await self._touched_again(place)
+        return refused
+
+    async def _touched_again(self, place: Place) -> list[Place]:
+        table = self._proxy.table
+        count = self._touched[place] = self._touched.get(place, 0) + 1
+        if count < PATIENCE:
+            table.owe_again((place,))
+            return []
+        copied = await self._mover.copy_alone(*db_and_key(place), "repair")
+        if copied.touched:
+            table.owe_again(copied.touched)
+        return await self._done(copied)
+
+    async def _done(self, copied: Copied) -> list[Place]:
+        failures: list[CopyFailure] = copied.refused + await copied.acknowledged
+        refused = [failure.place for failure in failures]
+        for failure in failures:
+            self.failing[failure.place] = failure.error
+        self.repaired += copied.keys
+        if len(self._touched) > 10_000:
+            self._touched.clear()
+        unproven = self._proxy.table.unproven
+        for place in [p for p in self.failing if p not in unproven]:
+            del self.failing[place]
+        # Taken off the list of what is owed, so that the next round is not theirs.
+        self._proxy.table.set_aside(refused)
+        return refused
+
+    async def end_stale_connections(self) -> None:
+        """Bytes of a dead connection may still be read by the store: end it there first.
+
+        Not on another process of that store: the number means another client there.
+        """
+        stale = self._proxy.stale
+        while stale:
+            connection = stale[0]
+            store = self._stores[connection.side]
+            bulk = await store.connection("admin")
+            run_id = store.info.run_id
+            if (await store.refresh()).run_id == run_id and connection.client_id is not None:
+                await bulk.call("CLIENT", "KILL", "ID", connection.client_id)
+            stale.pop(0)

@@ -1,0 +1,113 @@
+"""The rows of the commands that ask the server or the connection, and of those not served.
+
+One line per command: name and arity. What is refused has its reason, and what to do instead, in
+front of the lines it is the reason of.
+"""
+
+from __future__ import annotations
+
+BLOCKS_NOTE = "blocking commands; send the form that does not wait, and ask again"
+
+CONTAINERS = """
+    acl -2  client -2  cluster -2  command -1  commandlog -2  config -2  function -2  latency -2
+    memory -2  module -2  object -2  pubsub -2  script -2  slowlog -2  xgroup -2  xinfo -2
+"""
+"""Commands that are nothing without a subcommand (but COMMAND, which lists all)."""
+
+NODES = """
+    dbsize 1  echo 2  info -1  keys 2  lastsave 1  lolwut -1  ping -1  randomkey 1  role 1  time 1
+    acl|cat -2  acl|dryrun -4  acl|genpass -2  acl|getuser 3  acl|help 2  acl|list 2  acl|log -2
+    acl|users 2  acl|whoami 2
+    client|help 2
+    cluster|count-failure-reports 3  cluster|countkeysinslot 3  cluster|getkeysinslot 4
+    cluster|getslotmigrations 2  cluster|help 2  cluster|info 2  cluster|keyslot 3
+    cluster|links 2  cluster|myid 2  cluster|myshardid 2  cluster|nodes 2  cluster|replicas 3
+    cluster|shards 2  cluster|slaves 3  cluster|slot-stats -4  cluster|slots 2
+    command|count 2  command|docs -2  command|getkeys -3  command|getkeysandflags -3
+    command|help 2  command|info -2  command|list -2
+    commandlog|get 4  commandlog|help 2  commandlog|len 3
+    config|get -3  config|help 2
+    function|help 2
+    latency|doctor 2  latency|graph 3  latency|help 2  latency|histogram -2  latency|history 3
+    latency|latest 2
+    memory|doctor 2  memory|help 2  memory|malloc-stats 2  memory|stats 2
+    module|help 2  module|list 2
+    object|help 2  pubsub|help 2  script|help 2
+    slowlog|get -2  slowlog|help 2  slowlog|len 2
+    xgroup|help 2  xinfo|help 2
+"""
+
+LOCALS = """
+    auth -2  hello -1  quit -1  reset 1  select 2
+    client|getname 2  client|id 2  client|no-evict 3  client|no-touch 3  client|setinfo 4
+    client|setname 3
+"""
+
+TRANSACTIONS = "multi 1  exec 1  discard 1"
+
+UNSUPPORTED = {
+    BLOCKS_NOTE: """
+        blmove 6  blmpop -5  blpop -3  brpop -3  brpoplpush 4  bzmpop -5  bzpopmax -3
+        bzpopmin -3
+    """,
+    "optimistic transactions; MULTI and EXEC without WATCH is served": "watch -2  unwatch 1",
+    "publish/subscribe; let publishers and subscribers use a store directly": """
+        psubscribe -2  publish 3  punsubscribe -1  spublish 3  ssubscribe -2  subscribe -2
+        sunsubscribe -1  unsubscribe -1
+        pubsub|channels -2  pubsub|numpat 2  pubsub|numsub -2  pubsub|shardchannels -2
+        pubsub|shardnumsub -2
+    """,
+    "scripts and functions; send the commands themselves, in MULTI and EXEC if need be": """
+        eval -3  eval_ro -3  evalsha -3  evalsha_ro -3  fcall -3  fcall_ro -3
+        function|delete 3  function|dump 2  function|flush -2  function|kill 2  function|list -2
+        function|load -3  function|restore -3  function|stats 2
+        script|debug -3  script|exists -3  script|flush -2  script|kill 2  script|load 3
+        script|show 3
+    """,
+    "client-side caching": """
+        client|caching 3  client|getredir 2  client|tracking -3  client|trackinginfo 2
+    """,
+    "commands about other connections; ask the store directly": """
+        client|info 2  client|kill -3  client|list -2  client|unblock -3  monitor 1
+    """,
+    "options of the connection": "client|capa -3  client|reply 3",
+    "waiting for replicas": "wait 3  waitaof 4",
+    "exchanging databases": "swapdb 3",
+    "cluster mode": "asking 1  clusterscan -2  readonly 1  readwrite 1",
+}
+
+REFUSED = {
+    "it would stop every client; the proxy holds writes itself when it has to": """
+        client|pause -3  client|unpause 2
+    """,
+    "it changes how a store expires keys, which the migration relies on": "client|import-source 3",
+    "it would change or empty a store behind the migration; finish or cancel the migration first,"
+    " then send it to the store directly": """
+        failover -1  psync -3  replconf -1  replicaof 3  slaveof 3  sync 1
+    """,
+    "it would stop or disturb a store in use; send it to the store directly": """
+        bgrewriteaof 1  bgsave -1  debug -2  pfdebug 3  pfselftest 1  save 1  shutdown -1
+    """,
+    "it moves keys to a server that the migration does not know; copy with DUMP and RESTORE": """
+        migrate -6  restore-asking -4
+    """,
+    "settings belong to one store, so clients would lose them at the cutover; change them on"
+    " source and target directly": """
+        config|resetstat 2  config|rewrite 2  config|set -4
+        commandlog|reset 3  latency|reset -2  memory|purge 2  slowlog|reset 2
+    """,
+    "users must be alike on both stores; change them on source and target directly": """
+        acl|deluser -3  acl|load 2  acl|save 2  acl|setuser -3
+    """,
+    "modules change what commands a store knows; load them on both stores before the migration": """
+        module|load -3  module|loadex -3  module|unload 3
+    """,
+    "it changes a cluster behind the migration; send it to the store directly": """
+        cluster|addslots -3  cluster|addslotsrange -4  cluster|bumpepoch 2
+        cluster|cancelslotmigrations 2  cluster|delslots -3  cluster|delslotsrange -4
+        cluster|failover -2  cluster|flushslot -3  cluster|flushslots 2  cluster|forget 3
+        cluster|meet -4  cluster|migrateslots -4  cluster|replicate -3  cluster|reset -2
+        cluster|saveconfig 2  cluster|set-config-epoch 3  cluster|setslot -4  cluster|syncslots -3
+    """,
+    "this is a line of HTTP; a server closes such a connection": "host: -1  post -1",
+}

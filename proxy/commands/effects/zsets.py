@@ -1,0 +1,46 @@
+"""Effects of the sorted set commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..effect import Value
+from .common import COPY_KEYS, NOTHING, Clock, Outcome, count, one, verbatim
+
+if TYPE_CHECKING:
+    from ...resp import Request
+
+
+def _removed(key: bytes, members: list[bytes]) -> Outcome:
+    return one(b"ZREM", key, *members, check=count(len(members))) if members else NOTHING
+
+
+def zpop(req: Request, value: Value, clock: Clock) -> Outcome:
+    """ZPOPMIN and ZPOPMAX: the members it took. By name, so it does not matter whether the rest of
+    a key that is being copied is there already."""
+    if not value:
+        return NOTHING
+    if isinstance(value[0], list):  # RESP3 with a count: pairs
+        return _removed(req.arg(1), [member for member, _score in value])
+    return _removed(req.arg(1), value[::2])
+
+
+def zmpop(req: Request, value: Value, clock: Clock) -> Outcome:
+    """ZMPOP (Redis 7): the same for the key it found."""
+    if value is None:
+        return NOTHING
+    key, pairs = value
+    return _removed(key, [member for member, _score in pairs])
+
+
+def aggregate_store(req: Request, value: Value, clock: Clock) -> Outcome:
+    """ZUNIONSTORE, ZINTERSTORE.
+
+    The sum of three doubles depends on their order, which is the order that the server's sort
+    leaves keys of one size in.
+    """
+    adds = not any(
+        req.arg(i).upper() == b"AGGREGATE" and req.arg(i + 1).upper() != b"SUM"
+        for i in range(3, req.argc - 1)
+    )
+    return COPY_KEYS if adds and int(req.arg(2)) > 2 else verbatim(req)

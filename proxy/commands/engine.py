@@ -1,0 +1,32 @@
+"""Where servers differ in what a command does, as far as its reply does not show it.
+
+Measured on Redis 6.2.14 and 7.0.15, Valkey 8.1.8 and 9.1.2; Redis 7.2's change of consumers is
+from its release notes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Engine(NamedTuple):
+    """A server's ways. None: not known, so a rule that would need it copies the keys instead.
+
+    makes_idle_consumers: XREADGROUP, XCLAIM and XAUTOCLAIM make the consumer even when there is
+        nothing for it.
+    drops_deleted_claims: XCLAIM and XAUTOCLAIM drop pending entries whose stream entry is gone.
+    """
+
+    makes_idle_consumers: bool | None = None
+    drops_deleted_claims: bool | None = None
+
+    @classmethod
+    def of(cls, name: str, version: str) -> Engine:
+        """name and version as HELLO answers them, or INFO: ``redis`` and ``6.2.14``."""
+        if name == "valkey":
+            return cls(True, True)
+        numbers = tuple(int(part) for part in version.split(".")[:2])
+        return cls(numbers >= (7, 2), numbers >= (7, 0))
+
+
+UNKNOWN = Engine()

@@ -1,0 +1,190 @@
+"""Finds the command of a request.
+
+Owns the table: built in, and completed from a server's own COMMAND at start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from . import builtin, builtin_server, texts
+from .complete import described
+from .keys import NO_KEYS, Keys, keys
+from .model import Command, Kind
+from .texts import Dialect
+
+if TYPE_CHECKING:
+    from ..resp import Request
+
+
+class CommandTable:
+    """All commands that the proxy knows.
+
+    dialect: whose wording ``check`` uses; Redis 7's until ``complete`` has seen a Redis 6.
+    """
+
+    def __init__(self) -> None:
+        self.dialect = Dialect.REDIS_7
+        self._commands: dict[bytes, Command] = {}
+        self._subcommands: dict[bytes, dict[bytes, Command]] = {}
+        for command in _builtin():
+            self._add(command)
+
+    def __iter__(self) -> Iterator[Command]:
+        """Every command and subcommand; containers too."""
+        yield from self._commands.values()
+        for subcommands in self._subcommands.values():
+            yield from subcommands.values()
+
+    def named(self, name: str) -> Command | None:
+        """By the table's own name: ``get``, ``xgroup|create``."""
+        container, _, sub = name.upper().encode().partition(b"|")
+        if sub:
+            return self._subcommands.get(container, {}).get(sub)
+        return self._commands.get(container)
+
+    def lookup(self, req: Request) -> Command | None:
+        """The command of a request; None: unknown here and, after ``complete``, to the server.
+
+        Options that change the kind are taken into account: SORT without STORE is a READ, XREAD
+        with BLOCK is UNSUPPORTED.
+        """
+        command = self._commands.get(req.name)
+        if command is None or command.resolve is None:
+            return command
+        return command.resolve(req)
+
+    def check(self, req: Request) -> bytes | None:
+        """The error a server answers before it looks at the command, or None: it is well formed.
+
+        Redis 6.2 judges subcommands only when it executes them, so inside MULTI it would queue
+        what this refuses. The subcommands that it does not know are left to it: they pass.
+        """
+        command = self._commands.get(req.name)
+        if command is None:
+            return texts.unknown_command(req, self.dialect)
+        if not command.fits(req.argc):
+            return texts.wrong_arity(command.name)
+        if req.name not in self._subcommands or req.argc == 1:
+            return None
+        sub = self.lookup(req)
+        if sub is None:
+            return texts.unknown_subcommand(req, self.dialect)
+        if sub.fits(req.argc):
+            return None
+        if self.dialect is Dialect.REDIS_7:
+            return texts.wrong_arity(sub.name)
+        return texts.unknown_subcommand(req, self.dialect)
+
+    def complete(self, command_reply: list[Any]) -> None:
+        """Take in a server's COMMAND: its arities, and the commands unknown so far.
+
+        What it says is read-only becomes a READ, what it says writes a WRITE whose keys are
+        copied, and what says neither is REFUSED, since nobody knows what it would do.
+        """
+        self.dialect, found = described(command_reply)
+        for command in found:
+            known = self.named(command.name)
+            if known is None:
+                self._add(command)
+            else:
+                known.arity = command.arity
+
+    def _add(self, command: Command) -> None:
+        container, _, sub = command.name.upper().encode().partition(b"|")
+        if not sub:
+            self._commands[container] = command
+            return
+        if container not in self._subcommands:
+            parent = self._commands.setdefault(
+                container, Command(container.decode().lower(), Kind.NODE, -2)
+            )
+            self._subcommands[container] = {}
+            parent.resolve = self._subcommand_of(parent, self._subcommands[container])
+        self._subcommands[container][sub] = command
+
+    def _subcommand_of(
+        self, parent: Command, subcommands: dict[bytes, Command]
+    ) -> Callable[[Request], Command | None]:
+        def resolve(req: Request) -> Command | None:
+            if req.argc == 1:
+                return parent
+            sub = subcommands.get(req.arg(1).upper())
+            # Redis 6.2 does not list its subcommands: let it say itself what it does not know.
+            return parent if sub is None and self.dialect is Dialect.REDIS_6 else sub
+
+        return resolve
+
+
+_MOVES_DATA = frozenset(builtin.MOVES_DATA.split())
+
+
+def _builtin() -> Iterator[Command]:
+    for text, kind in (
+        (builtin_server.CONTAINERS, Kind.NODE),
+        (builtin_server.NODES, Kind.NODE),
+        (builtin_server.LOCALS, Kind.LOCAL),
+        (builtin_server.TRANSACTIONS, Kind.TRANSACTION),
+    ):
+        for name, arity in _rows(text, 2):
+            yield Command(name, kind, int(arity))
+    for notes, kind in (
+        (builtin_server.UNSUPPORTED, Kind.UNSUPPORTED),
+        (builtin_server.REFUSED, Kind.REFUSED),
+    ):
+        for note, text in notes.items():
+            for name, arity in _rows(text, 2):
+                yield Command(name, kind, int(arity), note=note)
+    for text, kind in (
+        (builtin.READS, Kind.READ),
+        (builtin.WRITES, Kind.WRITE),
+        (builtin.BARRIERS, Kind.BARRIER),
+        (builtin.CURSORS, Kind.CURSOR),
+    ):
+        for name, arity, where in _rows(text, 3):
+            yield _with_variants(name, kind, int(arity), _keys(name, where))
+
+
+def _rows(text: str, width: int) -> Iterator[list[str]]:
+    words = text.split()
+    assert len(words) % width == 0, "a row is incomplete"
+    for i in range(0, len(words), width):
+        yield words[i : i + width]
+
+
+def _keys(name: str, where: str) -> Keys:
+    if where == "-":
+        return NO_KEYS
+    return builtin.SPECIAL_KEYS[name] if where == "*" else keys(where.replace(";", " "))
+
+
+def _with_variants(name: str, kind: Kind, arity: int, spec: Keys) -> Command:
+    command = Command(
+        name,
+        kind,
+        arity,
+        spec,
+        builtin.RULES.get(name),
+        moves_data=name in _MOVES_DATA,
+        verbatim_argc=builtin.VERBATIM_ARGC.get(name, 0),
+        probe=builtin.PROBES.get(name),
+        unknown_keys=builtin.UNKNOWN_KEYS.get(name),
+        other_db=builtin.OTHER_DB.get(name),
+    )
+    writes, blocks = builtin.READ_UNLESS.get(name), builtin.BLOCKS.get(name)
+    if writes is not None:
+        read = Command(name, Kind.READ, arity, spec.read_only(), unknown_keys=command.unknown_keys)
+        command.resolve = _choice(writes, command, read)
+    elif blocks is not None:
+        blocking = Command(
+            f"{name}|block", Kind.UNSUPPORTED, arity, note=builtin_server.BLOCKS_NOTE
+        )
+        command.resolve = _choice(blocks, blocking, command)
+    return command
+
+
+def _choice(
+    holds: Callable[[Request], bool], then: Command, otherwise: Command
+) -> Callable[[Request], Command]:
+    return lambda req: then if holds(req) else otherwise

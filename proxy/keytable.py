@@ -1,0 +1,381 @@
+"""The key table: who may go, and what is known of a key.
+
+Owns the order between operations of different connections (tickets), the state
+of each key that something is going on with (in flight, unapplied, unproven,
+watched), and the barrier. Pure: it never sees a connection, a clock or the
+event loop; whoever may go is told so by its :meth:`Ticket.go`.
+
+The rule (design, section 1): an operation queues, at once, on every key that it
+reads or writes. It goes when nothing is before it on any of them, except that
+operations of the same lane follow each other without waiting, since the lane
+keeps them in order. All queues are joined in one step, so the order on every
+key is the order of arrival, and no two operations can wait for each other.
+
+A key that nothing is going on with has no entry, so "absent from the table" is
+the whole test for a read that may be served by the secondary.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+# A key and its database as one hashable value. Database 0 holds nearly all
+# keys of nearly all stores, so its keys stand for themselves.
+Place = bytes | tuple[int, bytes]
+
+
+def place_of(db: int, key: bytes) -> Place:
+    return key if db == 0 else (db, key)
+
+
+def db_and_key(place: Place) -> tuple[int, bytes]:
+    return (0, place) if isinstance(place, bytes) else place
+
+
+class Ticket:
+    """A place in the order of one operation.
+
+    ``lane`` is compared by identity: tickets of one lane do not wait for each
+    other. A ticket that must be alone passes itself.
+    """
+
+    __slots__ = ("lane", "places", "waiting")
+
+    lane: object
+    places: Sequence[Place]
+    waiting: int
+
+    def go(self) -> None:
+        """Called once, when a ticket that had to wait may be dispatched."""
+        raise NotImplementedError
+
+
+class Entry:
+    """What is going on with one key."""
+
+    __slots__ = ("head_is_granted", "in_flight", "lane", "queue", "unapplied")
+
+    def __init__(self) -> None:
+        self.lane: object = None
+        self.in_flight = 0
+        self.unapplied = 0
+        self.queue: deque[Ticket] | None = None
+        # The first waiter may go as far as this key is concerned; counted once.
+        self.head_is_granted = False
+
+
+class Lease:
+    """An optimistic claim that nobody writes some keys (design: *watched*).
+
+    ``touched`` holds the places that had a write dispatched, in flight or lost
+    at any moment since the lease began. What was read under the lease of a
+    place that is not in it may be used until the next await.
+    """
+
+    __slots__ = ("places", "table", "touched")
+
+    def __init__(self, table: KeyTable, places: Sequence[Place]) -> None:
+        self.table = table
+        self.places = places
+        self.touched: set[Place] = set()
+
+    def end(self) -> None:
+        leases = self.table.leases
+        for place in self.places:
+            if leases.get(place) is self:
+                del leases[place]
+
+
+class KeyTable:
+    """See the module's docstring. ``unproven_limit`` bounds the unproven set."""
+
+    def __init__(self, unproven_limit: int = 1_000_000) -> None:
+        self.entries: dict[Place, Entry] = {}
+        self.leases: dict[Place, Lease] = {}
+        # 0: a copy is owed and effects are dropped until it is appended;
+        # n > 0: copy number n is appended and not acknowledged yet.
+        self.unproven: dict[Place, int] = {}
+        self._owed: dict[Place, None] = {}
+        self.unproven_limit = unproven_limit
+        # While a backfill runs, an uncopied key cannot be told from a copied one.
+        self.is_everything_unproven = True
+        self.has_overflowed = False
+        # Raised each time everything becomes unproven: a backfill that began
+        # before is not complete.
+        self.generation = 0
+        # Whole-db effects that the secondary has not acknowledged.
+        self.unapplied_everywhere = 0
+        self.on_owed: Callable[[], None] | None = None
+        self.active = 0
+        self.is_closed = False
+        self._on_idle: Callable[[], None] | None = None
+        self._at_the_gate: deque[Callable[[], None]] = deque()
+        self._copy_number = 0
+
+    # -- tickets ---------------------------------------------------------------
+
+    def acquire(self, ticket: Ticket) -> bool:
+        """Queue a ticket on its places (no duplicates). True: it goes now.
+
+        Otherwise its ``go`` is called later. The caller has seen that the table
+        is open: behind a barrier it waits with :meth:`when_open`.
+        """
+        entries = self.entries
+        places = ticket.places
+        lane = ticket.lane
+        self.active += 1
+        if len(places) == 1:
+            place = places[0]
+            entry = entries.get(place)
+            if entry is None:
+                entry = entries[place] = Entry()
+                entry.lane = lane
+                entry.in_flight = 1
+                if self.leases:
+                    self.touch(place)
+                return True
+            if not entry.queue and (not entry.in_flight or entry.lane is lane):
+                entry.lane = lane
+                entry.in_flight += 1
+                if self.leases:
+                    self.touch(place)
+                return True
+        found = []
+        waiting = 0
+        for place in places:
+            entry = entries.get(place)
+            if entry is None:
+                entry = entries[place] = Entry()
+            elif entry.queue or (entry.in_flight and entry.lane is not lane):
+                waiting += 1
+            found.append(entry)
+        if not waiting:
+            self._dispatch(ticket, found)
+            return True
+        ticket.waiting = waiting
+        for entry in found:
+            if entry.queue is None:
+                entry.queue = deque()
+            if not entry.queue and (not entry.in_flight or entry.lane is lane):
+                entry.head_is_granted = True
+            entry.queue.append(ticket)
+        return False
+
+    def release(self, ticket: Ticket) -> None:
+        """The operation has its answer (or will never have one)."""
+        entries = self.entries
+        ready: list[Ticket] = []
+        for place in ticket.places:
+            entry = entries[place]
+            entry.in_flight -= 1
+            if entry.queue:
+                self._advance(entry, ready)
+            elif not entry.in_flight and not entry.unapplied:
+                del entries[place]
+        self.active -= 1
+        for follower in ready:
+            follower.go()
+        if not self.active and self._on_idle is not None:
+            on_idle, self._on_idle = self._on_idle, None
+            on_idle()
+
+    def _advance(self, entry: Entry, ready: list[Ticket]) -> None:
+        work = [entry]
+        while work:
+            entry = work.pop()
+            queue = entry.queue
+            if not queue or entry.head_is_granted:
+                continue
+            head = queue[0]
+            if entry.in_flight and entry.lane is not head.lane:
+                continue
+            entry.head_is_granted = True
+            head.waiting -= 1
+            if head.waiting == 0:
+                found = [self.entries[place] for place in head.places]
+                for each in found:
+                    assert each.queue is not None and each.queue[0] is head
+                    each.queue.popleft()
+                    each.head_is_granted = False
+                self._dispatch(head, found)
+                ready.append(head)
+                # Followers of the same lane may go right behind it.
+                work.extend(reversed(found))
+
+    def _dispatch(self, ticket: Ticket, found: Iterable[Entry]) -> None:
+        for entry in found:
+            entry.lane = ticket.lane
+            entry.in_flight += 1
+        if self.leases:
+            for place in ticket.places:
+                self.touch(place)
+
+    # -- the barrier: a ticket on everything ------------------------------------
+
+    def close(self, on_idle: Callable[[], None]) -> None:
+        """Take a ticket on everything; ``on_idle`` runs when all before it is answered."""
+        assert not self.is_closed, "a second barrier must wait at the gate"
+        self.is_closed = True
+        if self.active:
+            self._on_idle = on_idle
+        else:
+            on_idle()
+
+    def open(self) -> None:
+        """Release the barrier, or give it up while it still waits."""
+        self.is_closed = False
+        self._on_idle = None
+        gate = self._at_the_gate
+        while gate and not self.is_closed:
+            gate.popleft()()
+
+    def when_open(self, callback: Callable[[], None]) -> None:
+        """Run ``callback`` when the barrier is released, in order of arrival."""
+        assert self.is_closed
+        self._at_the_gate.append(callback)
+
+    # -- leases -----------------------------------------------------------------
+
+    def watch(self, places: Sequence[Place], own: Ticket | None = None) -> Lease:
+        """Begin a lease. Places already in flight, or watched by another, are touched.
+
+        ``own`` is a ticket that the watcher itself holds: what it holds is no write.
+        """
+        lease = Lease(self, places)
+        leases = self.leases
+        entries = self.entries
+        for place in places:
+            entry = entries.get(place)
+            is_busy = entry is not None and entry.in_flight and entry.lane is not own
+            if place in leases or is_busy:
+                lease.touched.add(place)
+            else:
+                leases[place] = lease
+        return lease
+
+    def touch(self, place: Place) -> None:
+        lease = self.leases.pop(place, None)
+        if lease is not None:
+            lease.touched.add(place)
+
+    def touch_everything(self) -> None:
+        """Something may have changed any key: every lease ends."""
+        for place, lease in self.leases.items():
+            lease.touched.add(place)
+        self.leases.clear()
+
+    # -- what the secondary knows ------------------------------------------------
+
+    def is_settled(self, place: Place) -> bool:
+        """Whether the secondary holds what the primary acknowledged for this key."""
+        return not (
+            place in self.entries
+            or place in self.unproven
+            or self.is_everything_unproven
+            or self.unapplied_everywhere
+        )
+
+    def appended(self, places: Iterable[Place]) -> None:
+        """An effect on these places was appended to the mirror log."""
+        entries = self.entries
+        for place in places:
+            entry = entries.get(place)
+            if entry is None:
+                entry = entries[place] = Entry()
+            entry.unapplied += 1
+
+    def applied(self, places: Iterable[Place]) -> None:
+        """The secondary has answered the effect, or it is lost."""
+        entries = self.entries
+        for place in places:
+            entry = entries[place]
+            entry.unapplied -= 1
+            if not entry.unapplied and not entry.in_flight and not entry.queue:
+                del entries[place]
+
+    # -- unproven ----------------------------------------------------------------
+
+    def drops(self, places: Iterable[Place]) -> bool:
+        """Whether an effect on these places is dropped, for a copy of one is owed."""
+        unproven = self.unproven
+        return any(unproven.get(place) == 0 for place in places)
+
+    def mark_unproven(self, place: Place) -> None:
+        """The two sides may differ here: a copy is owed."""
+        unproven = self.unproven
+        # Also when it is marked already: a copy may be under way from before.
+        if self.leases:
+            self.touch(place)
+        if unproven.get(place) == 0:
+            return
+        if place not in unproven and len(unproven) >= self.unproven_limit:
+            self.overflow()
+            return
+        unproven[place] = 0
+        self._owed[place] = None
+        if self.on_owed is not None:
+            self.on_owed()
+
+    def overflow(self) -> None:
+        """More may differ than is remembered by name: only a new backfill helps."""
+        self.has_overflowed = True
+        self.mark_everything_unproven()
+
+    def mark_everything_unproven(self) -> None:
+        self.is_everything_unproven = True
+        self.generation += 1
+        self.touch_everything()
+        self.unproven.clear()
+        self._owed.clear()
+
+    def owe_again(self, places: Iterable[Place]) -> None:
+        """Copies that were taken and not made are still owed."""
+        for place in places:
+            if self.unproven.get(place) == 0:
+                self._owed[place] = None
+
+    def set_aside(self, places: Iterable[Place]) -> None:
+        """These stay unproven, and nobody is asked to copy them until :meth:`owe_again`."""
+        for place in places:
+            self._owed.pop(place, None)
+
+    def take_owed(self, limit: int) -> list[Place]:
+        """Up to ``limit`` places, oldest first, that a copy is owed for."""
+        taken: list[Place] = []
+        owed = self._owed
+        while owed and len(taken) < limit:
+            place = next(iter(owed))
+            del owed[place]
+            if self.unproven.get(place) == 0:
+                taken.append(place)
+        return taken
+
+    @property
+    def has_owed(self) -> bool:
+        return bool(self._owed)
+
+    def copy_appended(self, place: Place) -> int:
+        """A copy of the key was appended; returns its number for :meth:`copy_applied`.
+
+        From here on effects on the key are mirrored again.
+        """
+        self._copy_number += 1
+        if place in self.unproven:
+            self.unproven[place] = self._copy_number
+        return self._copy_number
+
+    def copy_applied(self, place: Place, number: int) -> None:
+        """The secondary acknowledged the copy: proven, unless marked again since."""
+        if self.unproven.get(place) == number:
+            del self.unproven[place]
+
+    def forget(self, db: int | None) -> None:
+        """A FLUSHDB of ``db``, or a FLUSHALL, has wiped both sides alike."""
+        if db is None:
+            self.unproven.clear()
+            self._owed.clear()
+            return
+        for place in [p for p in self.unproven if db_and_key(p)[0] == db]:
+            del self.unproven[place]
+            self._owed.pop(place, None)

@@ -1,0 +1,309 @@
+"""A lane: one multiplexed, pipelined connection to a store.
+
+Owns the connection and the FIFO of what was sent on it: execution order = send
+order = reply order. It never looks into a command, and never decides what may
+enter it (design, section 4: only what cannot change the connection's state).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
+
+from .endpoint import Endpoint
+from .resp import ProtocolError, ReplyScanner, encode_command
+from .resp.values import is_error, parse
+from .sides import Side
+
+log = logging.getLogger("keyferry.lane")
+
+PUSH = 62  # ord(">")
+
+
+class Op(Protocol):
+    """Something that waits for one reply of a lane."""
+
+    def reply(self, frame: bytes) -> None:
+        """The raw reply frame, called in the order of sending."""
+
+    def lost(self) -> None:
+        """The connection ended first: the outcome is unknown."""
+
+
+class Call:
+    """An operation of the proxy's own: a future of the raw reply frame."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def reply(self, frame: bytes) -> None:
+        if not self.future.done():
+            self.future.set_result(frame)
+
+    def lost(self) -> None:
+        if not self.future.done():
+            self.future.set_exception(ConnectionResetError("the connection was lost"))
+            self.future.exception()  # Nobody needs to look: a lost lane says so itself.
+
+
+def handshake_commands(
+    user: tuple[bytes, bytes] | None, db: int, resp: int, name: bytes
+) -> list[tuple[bytes, bool]]:
+    """The commands that put a fresh connection in its state: (wire bytes, must succeed)."""
+    commands: list[tuple[bytes, bool]] = []
+    if user is not None:
+        words = (b"AUTH", user[1]) if user[0] == b"default" else (b"AUTH", user[0], user[1])
+        commands.append((encode_command(*words), True))
+    if resp == 3:
+        commands.append((encode_command(b"HELLO", b"3"), True))
+    if db:
+        commands.append((encode_command(b"SELECT", b"%d" % db), True))
+    # Some users may not run CLIENT: a lane works without a name and an id.
+    commands.append((encode_command(b"CLIENT", b"SETNAME", name), False))
+    commands.append((encode_command(b"CLIENT", b"ID"), False))
+    return commands
+
+
+def login_of(endpoint: Endpoint) -> tuple[bytes, bytes] | None:
+    """Whom a connection string names, as lanes want it."""
+    if endpoint.password is None:
+        return None
+    return (endpoint.user or "default").encode(), endpoint.password.encode()
+
+
+class Lane(asyncio.Protocol):
+    """See the module's docstring.
+
+    ``user`` is (name, password), or None for a connection that does not
+    authenticate. ``after_batch`` runs once behind each batch of replies;
+    ``on_lost`` runs once when the connection has ended, or could not be made,
+    after every waiting operation was told.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        side: Side,
+        *,
+        user: tuple[bytes, bytes] | None = None,
+        db: int = 0,
+        resp: int = 2,
+        name: bytes = b"keyferry",
+        after_batch: Callable[[], None] | None = None,
+        on_lost: Callable[[Lane], None] | None = None,
+        high_water: int = 4 * 1024 * 1024,
+    ) -> None:
+        self.endpoint = endpoint
+        self.side = side
+        self.user = user
+        self.db = db
+        self.resp = resp
+        self.name = name
+        self.client_id: int | None = None
+        self.failure: bytes | None = None
+        self.is_ready = False
+        self.is_lost = False
+        self.is_paused = False
+        self.ops: deque[Op] = deque()
+        self._out: list[bytes] = []
+        self._is_scheduled = False
+        self._handshake: deque[tuple[bytes, bool]] = deque()
+        self._scanner = ReplyScanner()
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._after_batch = after_batch
+        self._on_lost = on_lost
+        self._high_water = high_water
+        self._when_settled: list[Callable[[bytes | None], None]] = []
+        self._when_writable: list[Callable[[], None]] = []
+        self._opening = self._loop.create_task(self._open(), name=f"open {self}")
+
+    def __str__(self) -> str:
+        user = self.user[0].decode(errors="replace") if self.user else "default"
+        return f"lane to {self.side.label} {self.endpoint.address} ({user}, db {self.db})"
+
+    # -- life ------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        try:
+            await asyncio.wait_for(self.endpoint.connect(lambda: self), 5.0)
+        except (OSError, TimeoutError) as error:
+            log.warning("%s: cannot connect: %s", self, error)
+            self._end(b"-ERR Keyferry cannot reach the %s\r\n" % self.side.label.encode())
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by shape only
+        transport = self._transport
+        if self.is_lost:
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(high=self._high_water)
+        steps = handshake_commands(self.user, self.db, self.resp, self.name)
+        self._handshake.extend(steps)
+        transport.write(b"".join(raw for raw, _ in steps))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.is_lost:
+            log.warning("%s: connection lost: %s", self, error or "closed by the store")
+        self._end(None)
+
+    def close(self) -> None:
+        """End the connection; whatever still waits is told that it is lost."""
+        self._opening.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        self._end(None)
+
+    def _end(self, failure: bytes | None) -> None:
+        if self.is_lost:
+            return
+        self.is_lost = True
+        self.is_ready = False
+        self.failure = self.failure or failure or b"-ERR Keyferry lost its upstream connection\r\n"
+        if self._transport is not None:
+            self._transport.abort()
+        self._out.clear()
+        ops, self.ops = self.ops, deque()
+        for op in ops:
+            op.lost()
+        if self._on_lost is not None:
+            self._on_lost(self)
+        self._settle(self.failure)
+        self._wake_writers()
+        if self._after_batch is not None:
+            self._after_batch()
+
+    def when_settled(self, callback: Callable[[bytes | None], None]) -> None:
+        """Call back with None once the lane is ready, or with an error frame."""
+        if self.is_ready:
+            callback(None)
+        elif self.is_lost:
+            callback(self.failure)
+        else:
+            self._when_settled.append(callback)
+
+    def _settle(self, failure: bytes | None) -> None:
+        callbacks, self._when_settled = self._when_settled, []
+        for callback in callbacks:
+            callback(failure)
+
+    async def ready(self) -> bytes | None:
+        """Wait until the lane is ready (None) or has failed (the error frame)."""
+        future: asyncio.Future[bytes | None] = self._loop.create_future()
+
+        def settled(failure: bytes | None) -> None:
+            if not future.done():
+                future.set_result(failure)
+
+        self.when_settled(settled)
+        return await future
+
+    # -- sending -----------------------------------------------------------------
+
+    def send(self, op: Op, raw: bytes) -> None:
+        """Send ``raw``; ``op`` gets the reply. All of one loop turn go in one write."""
+        if self.is_lost:
+            op.lost()
+            return
+        self.ops.append(op)
+        self._out.append(raw)
+        if not self._is_scheduled and self.is_ready:
+            self._is_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def send_batch(self, ops: Sequence[Op], raw: bytes) -> None:
+        """Send commands that were encoded together; one operation per command."""
+        if self.is_lost:
+            for op in ops:
+                op.lost()
+            return
+        self.ops.extend(ops)
+        self._out.append(raw)
+        if not self._is_scheduled and self.is_ready:
+            self._is_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    async def call(self, *words: bytes) -> bytes:
+        """Run a command of the proxy's own and return the raw reply frame."""
+        call = Call()
+        self.send(call, encode_command(*words))
+        return await call.future
+
+    def _flush(self) -> None:
+        self._is_scheduled = False
+        if self._transport is not None and self._out:
+            out, self._out = self._out, []
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def pause_writing(self) -> None:
+        self.is_paused = True
+
+    def resume_writing(self) -> None:
+        self.is_paused = False
+        self._wake_writers()
+
+    def _wake_writers(self) -> None:
+        waiters, self._when_writable = self._when_writable, []
+        for waiter in waiters:
+            waiter()
+
+    def when_writable(self, callback: Callable[[], None]) -> None:
+        self._when_writable.append(callback)
+
+    # -- replies -----------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._scanner.feed(data)
+        except ProtocolError as error:
+            log.error("%s: not a RESP reply: %s", self, error)
+            self._end(None)
+            return
+        ops = self.ops
+        if not self.is_ready:
+            frames = self._shake(frames)
+        for frame in frames:
+            if frame[0] == PUSH:
+                continue
+            if not ops:
+                log.error("%s: a reply that nobody asked for: %r", self, frame[:80])
+                self._end(None)
+                return
+            op = ops.popleft()
+            try:
+                op.reply(frame)
+            except Exception:
+                # A defect of ours must not leave a client waiting for ever, nor let the
+                # replies behind it reach the wrong ones.
+                log.exception("%s: a reply could not be processed", self)
+                with contextlib.suppress(Exception):
+                    op.lost()
+                self._end(None)
+                return
+        if self._after_batch is not None:
+            self._after_batch()
+
+    def _shake(self, frames: list[bytes]) -> list[bytes]:
+        for at, frame in enumerate(frames):
+            if not self._handshake:
+                return frames[at:]
+            raw, must_succeed = self._handshake.popleft()
+            if is_error(frame):
+                if must_succeed:
+                    self.failure = frame
+                    self._end(frame)
+                    return []
+            elif raw.endswith(b"\r\nID\r\n"):
+                self.client_id = parse(frame)
+            if not self._handshake:
+                self.is_ready = True
+                self._settle(None)
+                if self._out:
+                    self._flush()
+        return []

@@ -1,0 +1,242 @@
+"""What the proxy answers itself: the state of one client's connection.
+
+Owns AUTH, HELLO, SELECT, RESET, QUIT and the CLIENT subcommands that speak of the
+client's own connection. None of them may enter a lane, for they would change it
+for everybody. Passwords are verified by the primary, each time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .ops import Reaction
+from .resp import LIMITS, UNAUTHENTICATED, Request, encode_command, is_error, parse
+from .resp.encoder import array, bulk, error, integer, mapping, null
+
+if TYPE_CHECKING:
+    from .session import Session
+
+OK = b"+OK\r\n"
+NOAUTH = b"-NOAUTH Authentication required.\r\n"
+NOAUTH_HELLO = (
+    b"-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO "
+    b"<proto> AUTH <user> <pass> option can be used to authenticate the client and select the "
+    b"RESP protocol version at the same time\r\n"
+)
+SYNTAX = b"-ERR syntax error\r\n"
+_INDEX = re.compile(rb"0|[1-9][0-9]{0,8}")
+# A name is printable ASCII without spaces (networking.c, validateClientName).
+_NAME = re.compile(rb"[!-~]*")
+
+
+def answer(session: Session, request: Request) -> bool:
+    """Answer a LOCAL command; the client's outstanding replies are in. Returns True: consumed."""
+    name = request.name
+    may_come_first = name in (b"AUTH", b"HELLO", b"QUIT", b"RESET")
+    if session.user is None and session.proxy.auth_required and not may_come_first:
+        session.out.append(NOAUTH)
+        return True
+    handler = _COMMANDS.get(name)
+    assert handler is not None, f"{name!r} is LOCAL and nothing answers it"
+    handler(session, request)
+    return True
+
+
+def _upstream(session: Session, raw: bytes, then: Callable[[bytes], None]) -> None:
+    """Ask the primary on the connection that is kept for passwords; hold the client meanwhile."""
+    session.hold()
+
+    def done(frame: bytes | None) -> None:
+        if frame is None:
+            session.out.append(b"-ERR Keyferry cannot reach the primary\r\n")
+        else:
+            then(frame)
+        session.unhold()
+
+    session.proxy.login_lane().send(Reaction(done), raw)
+
+
+def _log_in(session: Session, user: bytes, password: bytes) -> None:
+    session.user = (user, password)
+    session.scanner_limits(LIMITS)
+    session.change_lane()
+    session.proxy.note_user(session)
+
+
+def _auth(session: Session, request: Request) -> None:
+    args = request.args()[1:]
+    if len(args) not in (1, 2):
+        session.out.append(SYNTAX)
+        return
+    user, password = (b"default", args[0]) if len(args) == 1 else (args[0], args[1])
+
+    def verified(frame: bytes) -> None:
+        if frame == OK:
+            _log_in(session, user, password)
+        session.out.append(frame)
+
+    _upstream(session, request.raw, verified)
+
+
+def _hello(session: Session, request: Request) -> None:
+    args = request.args()[1:]
+    resp = session.resp
+    if args:
+        if args[0] not in (b"2", b"3"):
+            wrong = not re.fullmatch(rb"-?[0-9]{1,18}", args[0])
+            session.out.append(
+                b"-ERR Protocol version is not an integer or out of range\r\n"
+                if wrong
+                else b"-NOPROTO unsupported protocol version\r\n"
+            )
+            return
+        resp = int(args[0])
+    user: tuple[bytes, bytes] | None = None
+    name: bytes | None = None
+    at = 1
+    while at < len(args):
+        option = args[at].upper()
+        if option == b"AUTH" and at + 2 < len(args):
+            user = (args[at + 1], args[at + 2])
+            at += 3
+        elif option == b"SETNAME" and at + 1 < len(args):
+            name = args[at + 1]
+            at += 2
+        else:
+            session.out.append(
+                error(f"ERR Syntax error in HELLO option '{args[at].decode(errors='replace')}'")
+            )
+            return
+    if user is None and session.user is None and session.proxy.auth_required:
+        session.out.append(NOAUTH_HELLO)
+        return
+    if name is not None and not _NAME.fullmatch(name):
+        session.out.append(_BAD_NAME)
+        return
+    words = (b"HELLO", b"2") if user is None else (b"HELLO", b"2", b"AUTH", *user)
+
+    def greeted(frame: bytes) -> None:
+        if is_error(frame):
+            session.out.append(frame)
+            return
+        if user is not None:
+            _log_in(session, *user)
+        if name is not None:
+            session.name = name
+        session.resp = resp
+        session.change_lane()
+        session.out.append(_greeting(session, parse(frame)))
+
+    _upstream(session, encode_command(*words), greeted)
+
+
+def _greeting(session: Session, fields: list[object]) -> bytes:
+    """The primary's HELLO fields, with what is the client's own put in their place."""
+    pairs: list[tuple[bytes, bytes]] = []
+    for key, value in zip(fields[::2], fields[1::2], strict=True):
+        assert isinstance(key, bytes)
+        if key == b"proto":
+            value = session.resp
+        elif key == b"id":
+            value = session.id
+        pairs.append((bulk(key), _encode(value, session.resp)))
+    return mapping(pairs, session.resp)
+
+
+def _encode(value: object, resp: int) -> bytes:
+    if isinstance(value, int):
+        return integer(value)
+    if isinstance(value, bytes):
+        return bulk(value)
+    if isinstance(value, list):
+        return array([_encode(each, resp) for each in value])
+    return null(resp)
+
+
+def _select(session: Session, request: Request) -> None:
+    index = request.arg(1)
+    if not _INDEX.fullmatch(index):
+        # It cannot succeed, so it cannot change the lane: the server's own words.
+        _upstream(session, request.raw, session.out.append)
+        return
+    proxy = session.proxy
+    db = int(index)
+    if db == session.db:
+        session.out.append(OK)
+        return
+    session.hold()
+
+    def settled(failure: bytes | None) -> None:
+        if failure is None:
+            session.db = db
+            session.change_lane()
+            proxy.note_user(session)
+        session.out.append(failure or OK)
+        session.unhold()
+
+    proxy.lane(proxy.primary, session.user, db, session.resp).when_settled(settled)
+
+
+def _reset(session: Session, request: Request) -> None:
+    session.user = None
+    session.db = session.proxy.initial_db
+    session.resp = 2
+    session.name = b""
+    session.change_lane()
+    if session.proxy.auth_required:
+        session.scanner_limits(UNAUTHENTICATED)
+    session.out.append(b"+RESET\r\n")
+
+
+def _quit(session: Session, request: Request) -> None:
+    session.out.append(OK)
+    session.close()
+
+
+_BAD_NAME = b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n"
+
+
+def _client(session: Session, request: Request) -> None:
+    sub = request.arg(1).upper()
+    out = session.out
+    if sub == b"ID":
+        out.append(integer(session.id))
+    elif sub == b"GETNAME":
+        out.append(bulk(session.name) if session.name else null(session.resp))
+    elif sub == b"SETNAME":
+        name = request.arg(2)
+        if _NAME.fullmatch(name):
+            session.name = name
+            out.append(OK)
+        else:
+            out.append(_BAD_NAME)
+    elif sub == b"SETINFO":
+        option = request.arg(2).upper()
+        value = request.arg(3)
+        if option not in (b"LIB-NAME", b"LIB-VER"):
+            out.append(b"-ERR Unrecognized option '%b'\r\n" % request.arg(2))
+        elif not _NAME.fullmatch(value):
+            out.append(
+                b"-ERR %b cannot contain spaces, newlines or special characters.\r\n"
+                % option.lower()
+            )
+        else:
+            out.append(OK)
+    elif request.argc == 3 and request.arg(2).upper() in (b"ON", b"OFF"):
+        # NO-EVICT and NO-TOUCH speak of a connection to the store, which a client of the
+        # proxy has none of.
+        out.append(OK)
+    else:
+        out.append(SYNTAX)
+
+
+_COMMANDS: dict[bytes, Callable[[Session, Request], None]] = {
+    b"AUTH": _auth,
+    b"HELLO": _hello,
+    b"SELECT": _select,
+    b"RESET": _reset,
+    b"QUIT": _quit,
+    b"CLIENT": _client,
+}

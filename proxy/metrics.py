@@ -1,0 +1,222 @@
+"""Every metric, declared once; and the plain numbers they are made of.
+
+The data plane bumps integers in a `Stats` and knows nothing of Prometheus; what exists as a state
+anyway (clients, lag, phase) is read when somebody scrapes, as a `Readings`. Labels are few, and
+never a key, a user or a client.
+"""
+
+from __future__ import annotations
+
+import enum
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from proxy.sides import Side
+
+COMMAND_SECONDS = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+)
+PAUSE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class CommandClass(enum.IntEnum):
+    """What kind of command was served; an index, as Side is."""
+
+    READ = 0
+    WRITE = 1
+    OTHER = 2
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
+class Histogram:
+    """Counts per bucket, the last one for all above the bounds; `total` is the sum of values."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = tuple(bounds)
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """`times` values of about the same size: one call per batch of replies is enough."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.total += value * times
+
+
+class Stats:
+    """What happened since the process began. All members only grow.
+
+    `commands[side][command_class]` and `command_seconds[side][command_class]` are of the upstream
+    that answered; `client_errors[reason]` counts clients that were refused or closed, by a short
+    fixed word; `divergences[command]` replies of the secondary that were not the primary's, by the
+    command's name in lower case.
+    """
+
+    __slots__ = (
+        "backfill_keys",
+        "client_errors",
+        "command_seconds",
+        "commands",
+        "divergences",
+        "pause_seconds",
+        "shadow_mismatches",
+        "verify_keys",
+    )
+
+    def __init__(self) -> None:
+        self.commands = [[0] * len(CommandClass) for _ in Side]
+        self.command_seconds = [[Histogram(COMMAND_SECONDS) for _ in CommandClass] for _ in Side]
+        self.client_errors: defaultdict[str, int] = defaultdict(int)
+        self.divergences: defaultdict[str, int] = defaultdict(int)
+        self.pause_seconds = Histogram(PAUSE_SECONDS)
+        self.shadow_mismatches = 0
+        self.backfill_keys = 0
+        self.verify_keys = 0
+
+    def client_error(self, reason: str) -> None:
+        self.client_errors[reason] += 1
+
+    def observe(
+        self, side: Side, command_class: CommandClass, seconds: float, times: int = 1
+    ) -> None:
+        """`times` commands that the side answered after about as long."""
+        self.command_seconds[side][command_class].observe(seconds, times)
+
+    @property
+    def total(self) -> int:
+        """Commands over all sides and classes; the status makes its rate of it."""
+        return sum(map(sum, self.commands))
+
+
+@dataclass(frozen=True)
+class Readings:
+    """How things are now, read once per scrape."""
+
+    phase: str
+    phases: Sequence[str]
+    """All there are: every one is a series, of which one is 1."""
+    primary: Side
+    read_percent: int = 0
+    clients: int = 0
+    mirror_connected: bool = False
+    mirror_lag_operations: int = 0
+    mirror_lag_bytes: int = 0
+    mirror_lag_seconds: float = 0.0
+    unproven_keys: int = 0
+    backfill_keys: int = 0
+    """Keys that the source had when the backfill began."""
+    verify_mismatches: int = 0
+    """Of the last verification, or of the one that runs."""
+
+
+def registry(stats: Stats, read: Callable[[], Readings]) -> CollectorRegistry:
+    """A registry of its own: Keyferry's metrics and those of the process."""
+    collectors = CollectorRegistry()
+    collectors.register(_Collector(stats, read))
+    ProcessCollector(registry=collectors)
+    return collectors
+
+
+class _Collector(Collector):
+    def __init__(self, stats: Stats, read: Callable[[], Readings]) -> None:
+        self._stats = stats
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        yield from _commands(self._stats)
+        yield from _incidents(self._stats)
+        yield from _gauges(self._read())
+
+
+def _commands(stats: Stats) -> Iterator[Metric]:
+    labels = ["side", "class"]
+    total = CounterMetricFamily(
+        "keyferry_commands", "Commands answered to clients, by the side that served.", labels=labels
+    )
+    seconds = HistogramMetricFamily(
+        "keyferry_command_seconds", "From sending upstream to the reply.", labels=labels
+    )
+    for side in Side:
+        for command_class in CommandClass:
+            values = [side.label, command_class.label]
+            total.add_metric(values, stats.commands[side][command_class])
+            _add(seconds, values, stats.command_seconds[side][command_class])
+    yield total
+    yield seconds
+
+
+def _incidents(stats: Stats) -> Iterator[Metric]:
+    errors = CounterMetricFamily(
+        "keyferry_client_errors",
+        "Errors that clients got from the proxy itself.",
+        labels=["reason"],
+    )
+    for reason, count in stats.client_errors.copy().items():
+        errors.add_metric([reason], count)
+    yield errors
+
+    divergences = CounterMetricFamily(
+        "keyferry_mirror_divergences",
+        "Effects whose reply on the secondary was not the primary's; their keys are copied again.",
+        labels=["command"],
+    )
+    for command, count in stats.divergences.copy().items():
+        divergences.add_metric([command], count)
+    yield divergences
+
+    pause = HistogramMetricFamily("keyferry_pause_seconds", "How long a fence held all clients.")
+    _add(pause, [], stats.pause_seconds)
+    yield pause
+    for name, help_, value in (
+        ("shadow_mismatches", "Shadow reads that differed.", stats.shadow_mismatches),
+        ("backfill_keys", "Keys copied by the backfill.", stats.backfill_keys),
+        ("verify_keys", "Keys compared by verifications.", stats.verify_keys),
+    ):
+        yield CounterMetricFamily(f"keyferry_{name}", help_, value=value)
+
+
+def _gauges(now: Readings) -> Iterator[Metric]:
+    for name, help_, value in (
+        ("clients", "Connections of applications.", now.clients),
+        ("mirror_connected", "1 while effects reach the secondary.", int(now.mirror_connected)),
+        ("mirror_lag_operations", "Effects not yet acknowledged.", now.mirror_lag_operations),
+        ("mirror_lag_bytes", "Their size.", now.mirror_lag_bytes),
+        ("mirror_lag_seconds", "The age of the oldest of them.", now.mirror_lag_seconds),
+        ("unproven_keys", "Keys that may differ and await a copy.", now.unproven_keys),
+        ("backfill_keys", "Keys there were to copy.", now.backfill_keys),
+        ("verify_mismatches", "Keys that differed, last verification.", now.verify_mismatches),
+        ("read_percent", "Share of reads that goes to the target.", now.read_percent),
+    ):
+        yield GaugeMetricFamily(f"keyferry_{name}", help_, value=value)
+
+    primary = GaugeMetricFamily("keyferry_primary", "1 for the primary.", labels=["side"])
+    for side in Side:
+        primary.add_metric([side.label], int(side is now.primary))
+    yield primary
+    phase = GaugeMetricFamily("keyferry_phase", "1 for the current phase.", labels=["phase"])
+    for name in now.phases:
+        phase.add_metric([name], int(name == now.phase))
+    yield phase
+
+
+def _add(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:
+    names = [*map(str, histogram.bounds), "+Inf"]
+    buckets = list(zip(names, accumulate(histogram.counts), strict=True))
+    family.add_metric(labels, buckets, sum_value=histogram.total)

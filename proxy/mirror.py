@@ -1,0 +1,349 @@
+"""The mirror log: what the primary acknowledged, on its way to the secondary.
+
+Owns the connection to the secondary, the effects that are sent and not yet
+answered there, and the comparison of both replies. Effects are appended in the
+order of the primary's replies and sent at once (design, sections 1 and 3).
+
+It never makes a client wait. While the secondary is away, or the log is past
+its bound, effects are dropped and their keys become unproven, each once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from .commands import COPY_KEYS, Check, Clock, Command
+from .endpoint import Endpoint
+from .keytable import KeyTable, Place, place_of
+from .lane import Lane, login_of
+from .places import written_places
+from .resp import Request, encode_command
+from .resp.values import is_error, parse, same_reply
+from .sent import (
+    ERROR_BYTES,
+    Copy,
+    CopyFailure,
+    MirrorAway,
+    SentCopies,
+    SentEffect,
+    SentFlush,
+    is_away_error,
+)
+from .sides import Side
+
+log = logging.getLogger("keyferry.mirror")
+
+OK = b"+OK\r\n"
+
+
+class Mirror:
+    """The log in one direction: to ``side``, over one connection.
+
+    ``run_id`` is the secondary's when its contents were last known to be what
+    was acknowledged; a different one means that acknowledged effects may be gone.
+    """
+
+    def __init__(
+        self,
+        table: KeyTable,
+        endpoint: Endpoint,
+        side: Side,
+        *,
+        buffer_bytes: int = 64 * 1024 * 1024,
+        run_id: str | None = None,
+        bracket: Callable[[float], Clock],
+        on_divergence: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self.table = table
+        self.endpoint = endpoint
+        self.side = side
+        self.buffer_bytes = buffer_bytes
+        self.run_id = run_id
+        self.is_connected = False
+        self.refusal: str | None = None
+        self.lag_bytes = 0
+        self.lag_operations = 0
+        self.divergences = 0
+        self.owed_flushes: list[int | None] = []
+        self._bracket = bracket
+        self._on_divergence = on_divergence
+        self._loop = asyncio.get_running_loop()
+        self._lane: Lane | None = None
+        self._db = 0
+        self._stale_client: int | None = None
+        self._has_room = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._is_closed = False
+        self._task = self._loop.create_task(self._stay_connected(), name=f"mirror to {side.label}")
+
+    # -- the connection ----------------------------------------------------------
+
+    async def _stay_connected(self) -> None:
+        pause = 0.05
+        while True:
+            self._lost.clear()
+            lane = self._lane = Lane(
+                self.endpoint,
+                self.side,
+                user=login_of(self.endpoint),
+                name=b"keyferry-mirror",
+                after_batch=self._after_batch,
+                on_lost=self._on_lost,
+            )
+            try:
+                if await lane.ready() is None and await self._take_over(lane):
+                    pause = 0.05
+                    await self._lost.wait()
+            except ConnectionError:
+                pass
+            finally:
+                if not lane.is_lost:
+                    lane.close()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
+    async def _take_over(self, lane: Lane) -> bool:
+        """Make sure of what the secondary is, and of what the last connection left."""
+        info = await lane.call(b"INFO", b"server")
+        if is_error(info):
+            self.refusal = info[1:].strip().decode(errors="replace")
+            return False
+        run_id = _run_id(parse(info))
+        if self.run_id is not None and self.run_id != run_id:
+            log.error(
+                "the %s was restarted or replaced: acknowledged writes may be gone there, "
+                "so everything must be copied again",
+                self.side.label,
+            )
+            self.table.mark_everything_unproven()
+        elif self._stale_client is not None:
+            # Bytes of a dead connection may still be read by the store later.
+            await lane.call(b"CLIENT", b"KILL", b"ID", b"%d" % self._stale_client)
+        self.run_id = run_id
+        self._stale_client = lane.client_id
+        self._db = 0
+        self.refusal = None
+        owed, self.owed_flushes = self.owed_flushes, []
+        for at, db in enumerate(owed):
+            try:
+                await self._flush_now(lane, db)
+            except ConnectionError:
+                self.owed_flushes = owed[at:] + self.owed_flushes
+                raise
+            self.table.unapplied_everywhere -= 1
+        self.is_connected = True
+        log.info("the mirror to the %s is connected", self.side.label)
+        if self.table.on_owed is not None and self.table.has_owed:
+            self.table.on_owed()
+        return True
+
+    async def _flush_now(self, lane: Lane, db: int | None) -> None:
+        if db is None:
+            await lane.call(b"FLUSHALL")
+        else:
+            await lane.call(b"SELECT", b"%d" % db)
+            await lane.call(b"FLUSHDB")
+            await lane.call(b"SELECT", b"0")
+
+    def _on_lost(self, lane: Lane) -> None:
+        if self.is_connected:
+            log.warning("the mirror to the %s is away", self.side.label)
+        self.is_connected = False
+        self._lost.set()
+        self._has_room.set()
+
+    async def connected(self) -> None:
+        """Wait until the mirror is connected."""
+        while not self.is_connected:
+            await asyncio.sleep(0.005)
+
+    async def close(self) -> None:
+        """End the mirror; what is unanswered becomes unproven."""
+        self._is_closed = True
+        self.is_connected = False
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        if self._lane is not None:
+            self._lane.close()
+
+    # -- appending ----------------------------------------------------------------
+
+    def record(
+        self,
+        db: int,
+        command: Command,
+        request: Request,
+        places: Sequence[Place],
+        frame: bytes,
+        sent_at: float,
+        length: int | None = None,
+    ) -> None:
+        """The primary answered ``request`` with ``frame``: append what it did.
+
+        ``places`` are all that the command reads or writes, as its ticket had them;
+        ``sent_at`` is on the event loop's clock; ``length`` is a probe's answer.
+        """
+        if frame[0] in ERROR_BYTES:
+            return
+        table = self.table
+        if command.moves_data and table.is_everything_unproven:
+            self._mark_written(db, command, request)
+            return
+        rule = command.effect
+        if rule is None or request.argc == command.verbatim_argc:
+            if table.unproven and table.drops(places):
+                self._mark_written(db, command, request)
+                return
+            self.append(db, request.raw, places, frame, command.name)
+            return
+        value = parse(frame)
+        try:
+            effects = rule(
+                request, value if length is None else (value, length), self._bracket(sent_at)
+            )
+        except Exception:
+            # A reply of a shape that no rule expects must not stop the lane; what
+            # the command did is found by looking.
+            log.exception("the effect of %s cannot be told from its reply", command.name)
+            effects = COPY_KEYS
+        if effects is COPY_KEYS:
+            self._mark_written(db, command, request)
+            return
+        if not effects:
+            return
+        if self.table.unproven and self.table.drops(places):
+            self._mark_written(db, command, request)
+            return
+        for effect in effects:
+            check = effect.check
+            expected = check if isinstance(check, bytes) else None
+            if check is Check.SAME:
+                expected = frame
+            self.append(db, effect.raw, places, expected, command.name)
+
+    def _mark_written(self, db: int, command: Command, request: Request) -> None:
+        for place in written_places(db, command, request):
+            self.table.mark_unproven(place)
+
+    def append(
+        self, db: int, raw: bytes, places: Sequence[Place], expected: bytes | None, name: str
+    ) -> None:
+        """Send one effect. ``expected``: the reply it must get; None: any but an error."""
+        lane = self._lane
+        size = len(raw)
+        if not self.is_connected or self.lag_bytes + size > self.buffer_bytes:
+            for place in places:
+                self.table.mark_unproven(place)
+            return
+        assert lane is not None
+        if db != self._db:
+            self._select(lane, db)
+        self.lag_bytes += size
+        self.lag_operations += 1
+        self.table.appended(places)
+        lane.send(SentEffect(self, places, expected, name, size, self._loop.time()), raw)
+
+    def append_flush(self, db: int | None, raw: bytes) -> None:
+        """Append a FLUSHDB of ``db``, or a FLUSHALL (None)."""
+        self.table.unapplied_everywhere += 1
+        if not self.is_connected:
+            if db is None:
+                self.table.unapplied_everywhere -= len(self.owed_flushes)
+                self.owed_flushes.clear()
+            self.owed_flushes.append(db)
+            return
+        assert self._lane is not None
+        if db is not None and db != self._db:
+            self._select(self._lane, db)
+        self.lag_operations += 1
+        self._lane.send(SentFlush(self, db, self._loop.time()), raw)
+
+    def append_copies(self, db: int, copies: Sequence[Copy]) -> asyncio.Future[list[CopyFailure]]:
+        """Send copies of keys; the future ends when the secondary answered them all.
+
+        Call it in the same step in which the lease was found untouched: an await
+        between them would let a newer write be overwritten.
+        Raises MirrorAway at once, or through the future.
+        """
+        if not self.is_connected:
+            raise MirrorAway(f"the mirror to the {self.side.label} is not connected")
+        assert self._lane is not None
+        if db != self._db:
+            self._select(self._lane, db)
+        number = self.table.copy_appended
+        places = [(place, number(place)) for place in (place_of(db, c.key) for c in copies)]
+        commands = [raw for copy in copies for raw in copy.commands]
+        raw = b"".join(commands)
+        batch = SentCopies(self, copies, places, len(raw), len(commands), self._loop.time())
+        if not commands:
+            batch.future.set_result([])
+            return batch.future
+        self.lag_bytes += len(raw)
+        self.lag_operations += len(commands)
+        self._lane.send_batch([batch] * len(commands), raw)
+        return batch.future
+
+    def _select(self, lane: Lane, db: int) -> None:
+        self._db = db
+        self.lag_operations += 1
+        lane.send(
+            SentEffect(self, (), OK, "select", 0, self._loop.time()),
+            encode_command(b"SELECT", b"%d" % db),
+        )
+
+    # -- answers ------------------------------------------------------------------
+
+    def compare(self, effect: SentEffect, frame: bytes) -> None:
+        """The reply is not, byte by byte, the expected one: is it a difference?"""
+        if frame[0] in ERROR_BYTES:
+            if is_away_error(frame):
+                self.refusal = frame[1:].strip().decode(errors="replace")
+                for place in effect.places:
+                    self.table.mark_unproven(place)
+                return
+        elif effect.expected is None or same_reply(effect.expected, frame):
+            return
+        # While a backfill runs, a write to a key that is not copied yet answers
+        # differently by right: the key is copied again, and nothing is wrong.
+        if not self.table.is_everything_unproven:
+            self.divergences += 1
+            self._on_divergence(effect.name)
+            log.warning("divergence: %s answered otherwise on the %s", effect.name, self.side.label)
+        for place in effect.places:
+            self.table.mark_unproven(place)
+
+    def _after_batch(self) -> None:
+        if not self._has_room.is_set() and self.lag_bytes < self.buffer_bytes // 4:
+            self._has_room.set()
+
+    @property
+    def lag_ms(self) -> float:
+        """Age of the oldest effect that the secondary has not answered."""
+        if self._lane is None or not self._lane.ops:
+            return 0.0
+        at = getattr(self._lane.ops[0], "at", None)
+        return 0.0 if at is None else (self._loop.time() - at) * 1000.0
+
+    async def room(self) -> None:
+        """Wait until the log is short enough for movers to add to it."""
+        while self.is_connected and self.lag_bytes >= self.buffer_bytes // 4:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    async def applied(self) -> None:
+        """Wait until all that is appended now is answered. Raises MirrorAway."""
+        if not self.is_connected or self._lane is None:
+            raise MirrorAway(f"the mirror to the {self.side.label} is not connected")
+        try:
+            await self._lane.call(b"PING")
+        except ConnectionError as error:
+            raise MirrorAway(f"the mirror to the {self.side.label} was lost") from error
+
+
+def _run_id(info: bytes) -> str:
+    for line in info.split(b"\r\n"):
+        if line.startswith(b"run_id:"):
+            return line[7:].decode()
+    raise AssertionError("INFO server names no run_id")

@@ -1,0 +1,192 @@
+"""What the mirror has sent and the secondary has not answered yet.
+
+Owns the moment of the secondary's reply: the comparison of an effect, the proof of
+a copy, and what is unproven when the connection is lost first. Stands in the
+FIFO of the mirror's lane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from .keytable import Place
+from .resp.values import is_error
+
+if TYPE_CHECKING:
+    from .mirror import Mirror
+
+log = logging.getLogger("keyferry.mirror")
+
+ERROR_BYTES = (45, 33)  # ord("-"), ord("!")
+
+# The secondary answers, and refuses whatever it is sent: it counts as away, not
+# as diverged (design, section 2).
+AWAY = (
+    b"-OOM", b"-LOADING", b"-READONLY", b"-MISCONF", b"-NOPERM", b"-NOAUTH", b"-BUSY ",
+    b"-MASTERDOWN", b"-CLUSTERDOWN", b"-NOREPLICAS",
+)  # fmt: skip
+
+
+class MirrorAway(Exception):
+    """The secondary cannot be reached, or was lost while something was under way."""
+
+
+class Copy(Protocol):
+    """What makes one key on the secondary: encoded commands, in order, at least one."""
+
+    key: bytes
+    commands: list[bytes]
+
+
+class CopyFailure(NamedTuple):
+    """A copy that the secondary refused: its own words."""
+
+    place: Place
+    error: str
+    is_away: bool
+
+
+def is_away_error(frame: bytes) -> bool:
+    return frame.startswith(AWAY)
+
+
+class SentEffect:
+    """One effect that waits for the secondary's reply."""
+
+    __slots__ = ("at", "expected", "mirror", "name", "places", "size")
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        places: Sequence[Place],
+        expected: bytes | None,
+        name: str,
+        size: int,
+        at: float,
+    ) -> None:
+        self.mirror = mirror
+        self.places = places
+        self.expected = expected
+        self.name = name
+        self.size = size
+        self.at = at
+
+    def reply(self, frame: bytes) -> None:
+        mirror = self.mirror
+        mirror.lag_bytes -= self.size
+        mirror.lag_operations -= 1
+        if frame != self.expected:
+            mirror.compare(self, frame)
+        mirror.table.applied(self.places)
+
+    def lost(self) -> None:
+        mirror = self.mirror
+        mirror.lag_bytes -= self.size
+        mirror.lag_operations -= 1
+        for place in self.places:
+            mirror.table.mark_unproven(place)
+        mirror.table.applied(self.places)
+
+
+class SentFlush:
+    """A FLUSHDB or FLUSHALL on its way; lost or refused, it is owed."""
+
+    __slots__ = ("at", "db", "mirror")
+
+    def __init__(self, mirror: Mirror, db: int | None, at: float) -> None:
+        self.mirror = mirror
+        self.db = db
+        self.at = at
+
+    def reply(self, frame: bytes) -> None:
+        self.mirror.lag_operations -= 1
+        if is_error(frame):
+            log.warning("the %s refused a flush: %r", self.mirror.side.label, frame)
+            self.mirror.table.unapplied_everywhere -= 1
+            self.mirror.table.mark_everything_unproven()
+        else:
+            self.mirror.table.unapplied_everywhere -= 1
+
+    def lost(self) -> None:
+        self.mirror.lag_operations -= 1
+        self.mirror.owed_flushes.append(self.db)
+
+
+class SentCopies:
+    """Copies of several keys; stands in the lane's FIFO once per command."""
+
+    __slots__ = ("at", "copies", "errors", "future", "index", "mirror", "places", "size", "total")
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        copies: Sequence[Copy],
+        places: list[tuple[Place, int]],
+        size: int,
+        total: int,
+        at: float,
+    ) -> None:
+        self.mirror = mirror
+        self.copies = copies
+        self.places = places
+        self.size = size
+        self.total = total
+        self.index = 0
+        self.at = at
+        self.errors: list[tuple[int, bytes]] = []
+        loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[list[CopyFailure]] = loop.create_future()
+
+    def reply(self, frame: bytes) -> None:
+        if frame[0] == 45:
+            self.errors.append((self.index, frame))
+        self.index += 1
+        if self.index == self.total:
+            self._finish()
+
+    def _finish(self) -> None:
+        mirror = self.mirror
+        table = mirror.table
+        mirror.lag_bytes -= self.size
+        mirror.lag_operations -= self.total
+        failures = self._failures() if self.errors else []
+        for failure in failures:
+            table.mark_unproven(failure.place)
+        if table.unproven:
+            for place, number in self.places:
+                table.copy_applied(place, number)
+        if failures and any(failure.is_away for failure in failures):
+            mirror.refusal = failures[0].error
+        elif not failures:
+            mirror.refusal = None
+        if not self.future.done():
+            self.future.set_result(failures)
+
+    def _failures(self) -> list[CopyFailure]:
+        owners = [at for at, copy in enumerate(self.copies) for _ in copy.commands]
+        failed: dict[int, bytes] = {}
+        for index, frame in self.errors:
+            failed.setdefault(owners[index], frame)
+        return [
+            CopyFailure(
+                self.places[at][0],
+                frame[1:].strip().decode(errors="replace"),
+                is_away_error(frame),
+            )
+            for at, frame in failed.items()
+        ]
+
+    def lost(self) -> None:
+        if self.index == self.total:
+            return
+        self.index = self.total
+        self.mirror.lag_bytes -= self.size
+        self.mirror.lag_operations -= self.total
+        for place, _ in self.places:
+            self.mirror.table.mark_unproven(place)
+        if not self.future.done():
+            self.future.set_exception(MirrorAway("the mirror's connection was lost"))
+            self.future.exception()

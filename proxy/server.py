@@ -1,0 +1,311 @@
+"""The data plane as a whole: listener, lanes, roles of the two sides.
+
+Owns what all sessions share: which side is primary, the lanes, the key table, the
+mirror, and the fence. It is the one public face that the control plane uses. It
+never decides when to copy, verify or flip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import zlib
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from .commands import Clock, Command, CommandTable
+from .commands.engine import UNKNOWN
+from .endpoint import Endpoint
+from .keytable import KeyTable
+from .lane import Lane
+from .metrics import Stats
+from .mirror import Mirror
+from .places import places_of
+from .resp import Request
+from .session import Session
+from .sides import Side
+
+log = logging.getLogger("keyferry.proxy")
+
+User = tuple[bytes, bytes] | None
+
+
+class StaleConnection(NamedTuple):
+    """A dead upstream connection whose bytes the store may still read later."""
+
+    side: Side
+    client_id: int | None
+
+
+class LaneFailure(NamedTuple):
+    """A user whose lane to a side cannot be opened: the store's own words."""
+
+    user: str
+    db: int
+    error: str
+
+
+class Proxy:
+    """See the module's docstring. ``endpoints`` are (source, target)."""
+
+    def __init__(
+        self,
+        endpoints: tuple[Endpoint, Endpoint],
+        commands: CommandTable,
+        *,
+        primary: Side = Side.SOURCE,
+        max_clients: int = 10_000,
+        client_output_limit: int = 256 * 1024 * 1024,
+        unproven_limit: int = 1_000_000,
+    ) -> None:
+        self.endpoints = endpoints
+        self.commands = commands
+        self.primary = primary
+        self.initial_db = endpoints[0].db
+        self.max_clients = max_clients
+        self.client_output_limit = client_output_limit
+        self.table = KeyTable(unproven_limit)
+        self.mirror: Mirror | None = None
+        self.stats = Stats()
+        self.sessions: set[Session] = set()
+        self.dirty: list[Session] = []
+        self.auth_required = False
+        self.stale: list[StaleConnection] = []
+        self.clock_offsets_ms = [0.0, 0.0]
+        self.clock_errors_ms = [0.0, 0.0]
+        self.engines = [UNKNOWN, UNKNOWN]
+        self.on_flush: Callable[[], None] = lambda: None
+        self.read_percent = 0
+        self.splits_reads = False
+        loop = asyncio.get_running_loop()
+        self.now = loop.time
+        self._loop = loop
+        self._lanes: dict[tuple[Side, User, int, int], Lane] = {}
+        self._login: Lane | None = None
+        self._retry_at: dict[tuple[Side, User, int, int], float] = {}
+        self._server: asyncio.Server | None = None
+        self._last_client_id = 0
+
+    # -- life ------------------------------------------------------------------
+
+    async def listen(self, host: str, port: int) -> int:
+        """Serve clients; returns the port (useful when 0 was asked for). Raises OSError."""
+        await self.learn_auth()
+        self._server = await self._loop.create_server(
+            lambda: Session(self), host, port, backlog=4096
+        )
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop listening, end all clients and lanes; the mirror is its owner's."""
+        if self._server is not None:
+            self._server.close()
+        for session in list(self.sessions):
+            session.close()
+        for lane in list(self._lanes.values()):
+            lane.close()
+        if self._login is not None:
+            self._login.close()
+
+    async def learn_auth(self) -> None:
+        """Find out whether the primary wants a password of the default user."""
+        lane = Lane(self.endpoints[self.primary], self.primary, name=b"keyferry-probe")
+        try:
+            failure = await lane.ready()
+            reply = failure or await lane.call(b"PING")
+            self.auth_required = reply.startswith(b"-NOAUTH")
+        except ConnectionError:
+            pass  # What cannot be reached now answers for itself later.
+        finally:
+            lane.close()
+
+    # -- clients -----------------------------------------------------------------
+
+    def next_client_id(self) -> int:
+        self._last_client_id += 1
+        return self._last_client_id
+
+    def admit(self, session: Session) -> bool:
+        if len(self.sessions) >= self.max_clients:
+            self.stats.client_error("max_clients")
+            return False
+        self.sessions.add(session)
+        return True
+
+    def leave(self, session: Session) -> None:
+        self.sessions.discard(session)
+
+    def note_user(self, session: Session) -> None:
+        """A client changed user or database: have its lane to the other side ready in time."""
+        if self.mirror is not None:
+            self.ready_lane(self.primary.other, session.user, session.db, session.resp)
+
+    def flush_dirty(self) -> None:
+        """Write what a batch of upstream replies gave to the clients."""
+        while self.dirty:
+            dirty, self.dirty = self.dirty, []
+            for session in dirty:
+                session.flush()
+
+    # -- lanes -------------------------------------------------------------------
+
+    def lane(self, side: Side, user: User, db: int, resp: int) -> Lane:
+        """The lane of these four; opened when there is none that lives."""
+        key = (side, user, db, resp)
+        lane = self._lanes.get(key)
+        if lane is None or lane.is_lost:
+            lane = self._lanes[key] = Lane(
+                self.endpoints[side],
+                side,
+                user=user,
+                db=db,
+                resp=resp,
+                name=b"keyferry-lane",
+                after_batch=self.flush_dirty,
+                on_lost=self._on_lost,
+            )
+        return lane
+
+    def ready_lane(self, side: Side, user: User, db: int, resp: int) -> Lane | None:
+        """The lane if it is ready now; if not, it is opened behind the scenes."""
+        key = (side, user, db, resp)
+        lane = self._lanes.get(key)
+        if lane is not None and not lane.is_lost:
+            return lane if lane.is_ready else None
+        now = self.now()
+        if now >= self._retry_at.get(key, 0.0):
+            self._retry_at[key] = now + 1.0
+            self.lane(side, user, db, resp)
+        return None
+
+    def login_lane(self) -> Lane:
+        """The connection on which passwords are verified: it never carries a client's command."""
+        lane = self._login
+        if lane is None or lane.is_lost or lane.side is not self.primary:
+            if lane is not None:
+                lane.close()
+            lane = self._login = Lane(
+                self.endpoints[self.primary],
+                self.primary,
+                name=b"keyferry-login",
+                after_batch=self.flush_dirty,
+            )
+        return lane
+
+    def _on_lost(self, lane: Lane) -> None:
+        key = (lane.side, lane.user, lane.db, lane.resp)
+        if self._lanes.get(key) is lane:
+            del self._lanes[key]
+        if lane.client_id is not None and lane.side is self.primary and self.mirror is not None:
+            self.stale.append(StaleConnection(lane.side, lane.client_id))
+
+    def lanes_in_use(self) -> set[tuple[User, int, int]]:
+        """(user, db, resp) of every connected client."""
+        return {(each.user, each.db, each.resp) for each in self.sessions}
+
+    async def open_lanes(self, side: Side) -> list[LaneFailure]:
+        """Make sure that every client's lane to ``side`` is ready; what fails is returned."""
+        failures = []
+        for user, db, resp in self.lanes_in_use():
+            failure = await self.lane(side, user, db, resp).ready()
+            if failure is None and user is None and self.auth_required is False:
+                failure = await self._no_password_works(side, db, resp)
+            if failure is not None:
+                name = user[0].decode(errors="replace") if user else "default"
+                words = failure[1:].strip().decode(errors="replace")
+                failures.append(LaneFailure(name, db, words))
+        return failures
+
+    async def _no_password_works(self, side: Side, db: int, resp: int) -> bytes | None:
+        """A client that never logs in must not need to on the other side."""
+        try:
+            reply = await self.lane(side, None, db, resp).call(b"PING")
+        except ConnectionError:
+            return b"-ERR the connection was lost"
+        return reply if reply.startswith(b"-NOAUTH") else None
+
+    # -- reads -------------------------------------------------------------------
+
+    def shift(self, percent: int) -> None:
+        """Let ``percent`` of the reads, by key, be served by the target."""
+        self.read_percent = percent
+        away_from_primary = 100 - percent if self.primary is Side.TARGET else percent
+        self.splits_reads = self.mirror is not None and away_from_primary > 0
+
+    def read_side(self, db: int, command: Command, request: Request) -> Side:
+        """Which side serves this read: by the first key's hash, if it is settled there.
+
+        So a key's reads stay on one side, and each sees every acknowledged write.
+        """
+        primary = self.primary
+        places = places_of(db, command, request)
+        if not places or command.unknown_keys(request):
+            return primary
+        first = places[0] if isinstance(places[0], bytes) else places[0][1]
+        wanted = Side.TARGET if zlib.crc32(first) % 100 < self.read_percent else Side.SOURCE
+        if wanted is primary or self.mirror is None or not self.mirror.is_connected:
+            return primary
+        is_settled = self.table.is_settled
+        return wanted if all(is_settled(place) for place in places) else primary
+
+    # -- time --------------------------------------------------------------------
+
+    def bracket(self, sent_at: float) -> Clock:
+        """When the primary executed what was sent at ``sent_at`` and is answered now.
+
+        The middle of that interval, by the primary's own clock.
+        """
+        half_ms = (self.now() - sent_at) * 500.0
+        offset = self.clock_offsets_ms[self.primary]
+        error = self.clock_errors_ms[self.primary]
+        now_ms = time.time() * 1000.0 - half_ms + offset
+        return Clock(now_ms, half_ms + error, self.engines[self.primary])
+
+    # -- the fence ---------------------------------------------------------------
+
+    async def fence(self) -> None:
+        """Hold every client and wait until what was sent is answered.
+
+        Ends with :meth:`release`. Cancelled, it has released already.
+        """
+        await self.opened()
+        idle: asyncio.Future[None] = self._loop.create_future()
+        self.table.close(partial(_resolve, idle))
+        try:
+            await idle
+        except asyncio.CancelledError:
+            self.release()
+            raise
+
+    async def opened(self) -> None:
+        """Wait until no barrier stands."""
+        while self.table.is_closed:
+            future: asyncio.Future[None] = self._loop.create_future()
+            self.table.when_open(partial(_resolve, future))
+            await future
+
+    def release(self) -> None:
+        """Let everybody go on."""
+        self.table.open()
+        self.flush_dirty()
+
+    def flip(self, primary: Side, mirror: Mirror | None, read_percent: int) -> None:
+        """Swap the roles. Inside the fence only, behind the durable commit."""
+        assert self.table.is_closed
+        self.table.touch_everything()
+        self.primary = primary
+        self.mirror = mirror
+        self.shift(read_percent)
+
+    def flushed(self, db: int | None) -> None:
+        """A FLUSHDB of ``db``, or a FLUSHALL (None), was executed and its effect appended."""
+        if not self.stale:
+            self.table.forget(db)
+        self.on_flush()
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

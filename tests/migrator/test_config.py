@@ -1,0 +1,168 @@
+"""Settings: where they come from, and the one line when one is wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from migrator import config
+from migrator.config import Address, Settings
+
+URLS = ["--source", "redis://127.0.0.1:1", "--target", "valkey://127.0.0.1:2"]
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for option in config.OPTIONS:
+        monkeypatch.delenv(str(option.envvar), raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def settings(*argv: str) -> Settings:
+    """What `keyferry run` would start with. Raises click.UsageError."""
+    made: list[Settings] = []
+
+    @click.command(params=list(config.OPTIONS))
+    def run(**values: Any) -> None:
+        made.append(config.checked(values))
+
+    run.main(list(argv), standalone_mode=False)
+    return made[0]
+
+
+def complaint(*argv: str) -> str:
+    with pytest.raises(click.UsageError) as caught:
+        settings(*argv)
+    line = config.complaint(caught.value)
+    assert "\n" not in line
+    return line
+
+
+def test_defaults_are_the_contracts() -> None:
+    s = settings(*URLS)
+    assert s.listen == Address("127.0.0.1", 6380)
+    assert s.admin == Address("127.0.0.1", 9400)
+    assert s.state == Path("keyferry-state")
+    assert s.admin_token is None
+    assert s.mirror_buffer_bytes == 64 << 20
+    assert s.unproven_limit == 1_000_000
+    assert s.max_lag_ms == 1000
+    assert s.source.address == "127.0.0.1:1"
+
+
+def test_flag_before_variable_before_file_before_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "keyferry.toml"
+    path.write_text('listen = "0.0.0.0:1"\nmax_clients = 1\nmax-lag = "1s"\nstate = "of-file"\n')
+    monkeypatch.setenv("KEYFERRY_LISTEN", "0.0.0.0:2")
+    monkeypatch.setenv("KEYFERRY_MAX_CLIENTS", "2")
+    s = settings(*URLS, "--config", str(path), "--listen", "0.0.0.0:3")
+    assert s.listen.port == 3
+    assert s.max_clients == 2
+    assert s.state == Path("of-file")
+    assert s.max_lag_ms == 1000
+    assert s.admin.port == 9400
+
+
+def test_all_of_it_can_come_from_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "keyferry.toml"
+    path.write_text('source = "redis://a"\ntarget = "valkeys://u:p@b:7/3"\nadmin_token = "x"\n')
+    monkeypatch.setenv("KEYFERRY_CONFIG", str(path))
+    s = settings()
+    assert (s.source.address, s.target.address) == ("a:6379", "b:7")
+    assert (s.target.user, s.target.password, s.target.is_tls) == ("u", "p", True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["--target", "redis://b"], "--source: it is required (or KEYFERRY_SOURCE)"),
+        ([*URLS, "--source", "http://a"], "--source: must start with one of redis://"),
+        ([*URLS, "--listen", "6380"], "--listen: '6380' is not HOST:PORT"),
+        ([*URLS, "--listen", "a:99999"], "--listen: 99999 is not a port"),
+        ([*URLS, "--max-clients", "0"], "--max-clients: 0 is not in the range x>=1."),
+        ([*URLS, "--max-clients", "many"], "--max-clients: 'many' is not a valid integer"),
+        ([*URLS, "--max-lag", "soon"], "--max-lag: 'soon' is not a duration"),
+        ([*URLS, "--mirror-buffer-bytes", "-1"], "--mirror-buffer-bytes: '-1' is not a size"),
+        ([*URLS, "--log-level", "loud"], "--log-level: 'loud' is not one of"),
+        ([*URLS, "--target", "redis://127.0.0.1:1"], "--target: it is the source"),
+        ([*URLS, "--admin", "0.0.0.0:9400"], "--admin: 0.0.0.0:9400 is not loopback, and needs"),
+        ([*URLS, "--admin", "h:1", "--admin-token", "a b"], "--admin-token: it must be of"),
+        ([*URLS, "--admin", "h:1", "--admin-token", ""], "--admin-token: it must be of"),
+        ([*URLS, "--admin", "127.0.0.1:6380"], "--admin: 127.0.0.1:6380 is where applications"),
+        ([*URLS, "--nonsense"], "No such option"),
+        ([*URLS, "--config", "nowhere.toml"], "--config: nowhere.toml: No such file"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_one_line_that_names_the_setting(argv: list[str], line: str) -> None:
+    assert complaint(*argv).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('sorce = "redis://a"', "there is no setting 'sorce'; is it source?"),
+        ("config = 1", "there is no setting 'config'"),
+        ("listen = [1]", "listen must be a text or a number"),
+        ("max_clients = true", "max_clients must be a text or a number"),
+        ("listen = ", "is not TOML"),
+        ('[run]\nlisten = "a:1"', "there is no setting 'run'"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_names_it(tmp_path: Path, text: str, line: str) -> None:
+    path = tmp_path / "its.toml"
+    path.write_text(text)
+    said = complaint(*URLS, "--config", str(path))
+    assert said.startswith(f"--config: {path}")
+    assert line in said
+
+
+def test_the_line_says_where_the_value_is_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "its.toml"
+    path.write_text('listen = "x"')
+    said = complaint(*URLS, "--config", str(path))
+    assert said.startswith("listen in the file of --config (--listen): 'x'")
+    monkeypatch.setenv("KEYFERRY_LISTEN", "y")
+    assert complaint(*URLS).startswith("KEYFERRY_LISTEN (--listen): 'y'")
+
+
+@pytest.mark.parametrize("flag", ["--source", "--target"])
+def test_no_line_shows_a_password(flag: str) -> None:
+    assert "hush" not in complaint(*URLS, flag, "redis://u:hush@h:nonsense")
+
+
+def test_a_password_is_not_shown_by_the_settings_either() -> None:
+    argv = ["--source", "redis://u:hush@a", "--target", "redis://b", "--admin-token", "psst"]
+    assert "hush" not in repr(settings(*argv))
+    assert "psst" not in repr(settings(*argv))
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "is_loopback"),
+    [
+        ("127.0.0.1:0", Address("127.0.0.1", 0), True),
+        ("localhost:1", Address("localhost", 1), True),
+        ("[::1]:5", Address("::1", 5), True),
+        ("http://127.8.8.8:9400/", Address("127.8.8.8", 9400), True),
+        ("0.0.0.0:1", Address("0.0.0.0", 1), False),
+        ("[::]:1", Address("::", 1), False),
+        ("example.org:1", Address("example.org", 1), False),
+    ],
+)
+def test_addresses(text: str, address: Address, is_loopback: bool) -> None:
+    s = settings(*URLS, "--listen", text)
+    assert s.listen == address
+    assert s.listen.is_loopback is is_loopback
+
+
+def test_an_address_reads_back_as_itself() -> None:
+    for text in ("127.0.0.1:1", "[::1]:5"):
+        assert str(settings(*URLS, "--listen", text).listen) == text
+
+
+def test_an_admin_address_for_others_is_fine_with_a_token() -> None:
+    assert settings(*URLS, "--admin", "0.0.0.0:9400", "--admin-token", "x").admin_token == "x"
