@@ -19,6 +19,13 @@ COMPILED = (
     "proxy.resp.replies",
     "proxy.resp.encoder",
     "proxy.resp.parser",
+    "proxy.keytable",
+    "proxy.lane",
+    "proxy.mirror",
+    "proxy.ops",
+    "proxy.places",
+    "proxy.sent",
+    "proxy.session",
 )
 
 DIRECTIVES = {

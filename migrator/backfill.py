@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from migrator.bulk import ReplyError
 from migrator.mover import Copied, Mover
 from migrator.state import Backfill as Position
 from migrator.stores import Store
@@ -33,7 +34,7 @@ RETRY_S = 0.5
 class Backfill:
     """One backfill, from ``position`` on. ``save`` makes a position durable.
 
-    ``also_secondary``: walk the secondary, too.
+    ``also_secondary``: whether to walk the secondary, too; asked when the first walk is over.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Backfill:
         save: Callable[[Position], None],
         *,
         workers: int = 4,
-        also_secondary: bool = True,
+        also_secondary: Callable[[], bool],
     ) -> None:
         self.position = position
         self.keys_total = 0
@@ -73,13 +74,13 @@ class Backfill:
             generation = table.generation
             try:
                 await self._walk_all(self._proxy.primary, resume=True)
-                if self._also_secondary:
+                if self._also_secondary():
                     await self._walk_all(self._proxy.primary.other, resume=False)
                 mirror = self._proxy.mirror
                 if mirror is None:
                     raise MirrorAway("there is no mirror")
                 await mirror.applied()
-            except (ConnectionError, MirrorAway) as error:
+            except (ConnectionError, MirrorAway, ReplyError) as error:
                 self.reason = str(error)
                 log.warning("backfill waits: %s", error)
                 await asyncio.sleep(RETRY_S)
@@ -100,7 +101,6 @@ class Backfill:
 
     def _begin_again(self) -> None:
         log.warning("everything became unproven: the backfill begins again")
-        self._also_secondary = True
         self._keys = self._bytes = 0
         self.position = Position()
 
@@ -156,7 +156,9 @@ class Backfill:
         # A batch counts when the secondary has acknowledged it: a saved position may
         # not be ahead of what is there.
         copied = await self._mover.copy(db, keys, purpose)
-        await copied.acknowledged
+        for failure in await copied.acknowledged:
+            if failure.is_away:  # It would refuse the rest as well: wait for it.
+                raise MirrorAway(failure.error)
         return copied
 
     def _done(self, copied: Copied, counts: bool) -> None:

@@ -91,7 +91,7 @@ class Controller:
             run_id = clean.target.run_id if clean is not None and clean.target else None
             if self.proxy.primary is Side.TARGET:
                 run_id = clean.source.run_id if clean is not None and clean.source else None
-            await self._begin(also_secondary=True, run_id=run_id if is_clean else None)
+            await self._begin(run_id=run_id if is_clean else None)
             for db, key in owed:
                 self.proxy.table.mark_unproven(place_of(db, key))
             self.proxy.shift(migration.read_percent)
@@ -113,7 +113,7 @@ class Controller:
                 return False
         return True
 
-    async def _begin(self, *, also_secondary: bool, run_id: str | None = None) -> None:
+    async def _begin(self, *, run_id: str | None = None, is_target_empty: bool = False) -> None:
         """Mirror, listen for expiries and copy: where a start and a restart are the same."""
         proxy = self.proxy
         table = proxy.table
@@ -125,6 +125,8 @@ class Controller:
             buffer_bytes=self.settings.mirror_buffer_bytes,
             on_gap=self._on_gap,
         )
+        # What was empty when the mirror began has nothing that a second walk could find.
+        copying.keeps_extra_keys = is_target_empty
         mirror = copying.open_mirror(proxy.primary.other, run_id)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -142,9 +144,9 @@ class Controller:
         proxy.mirror = mirror
         proxy.release()
         if not position.is_done or table.is_everything_unproven:
-            self._begin_backfill(also_secondary)
+            self._begin_backfill()
 
-    def _begin_backfill(self, also_secondary: bool) -> None:
+    def _begin_backfill(self) -> None:
         assert self.copying is not None
         migration = self.state.migration
         position = migration.backfill
@@ -159,7 +161,6 @@ class Controller:
             position,
             self._save_position,
             workers=self.settings.backfill_workers,
-            also_secondary=also_secondary,
             done=self._backfill_done,
         )
         self.events.tell("backfill", "the backfill runs")
@@ -168,6 +169,8 @@ class Controller:
         self.state.update(backfill=position)
 
     def _backfill_done(self) -> None:
+        if self.copying is not None:
+            self.copying.keeps_extra_keys = False
         if self.state.migration.phase is Phase.COPYING:
             self.state.update(phase=Phase.MIRRORING)
         self.events.tell("backfill", "the backfill is complete")
@@ -258,7 +261,7 @@ class Controller:
         table = self.proxy.table
         copying = self.copying
         if copying is not None and table.is_everything_unproven and not copying.is_backfilling:
-            self._begin_backfill(also_secondary=True)
+            self._begin_backfill()
         for store in self.stores:
             if store.side is self.proxy.primary or copying is not None or rounds % 5 == 1:
                 with contextlib.suppress(StoreUnreachable, ReplyError):
@@ -279,6 +282,10 @@ class Controller:
 
     async def check_users(self) -> None:
         """Whether every user in use can log in to the secondary."""
+        mirror = self.proxy.mirror
+        if mirror is None or not mirror.is_connected:
+            self.missing_users = []  # That it is away is a blocker of its own.
+            return
         failures = await self.proxy.open_lanes(self.proxy.primary.other)
         self.missing_users = [f"{each.user} (db {each.db}): {each.error}" for each in failures]
 
@@ -385,8 +392,7 @@ class Controller:
         )
         self.state.mark_running()
         await self._write_markers()
-        had_keys = self.stores[Side.TARGET].info.keys > 0
-        await self._begin(also_secondary=had_keys)
+        await self._begin(is_target_empty=self.stores[Side.TARGET].info.keys == 0)
         self.events.tell("phase", "copying: mirror and backfill have begun")
 
     async def _write_markers(self) -> None:
@@ -499,6 +505,7 @@ class Controller:
         if mirror is not None:
             await mirror.close()
         self.proxy.table.mark_everything_unproven()
+        self.proxy.close_idle_lanes(self.proxy.primary.other)
         self.missing_users, self.writers = [], []
         for store, before in zip(self.stores, flags, strict=True):
             if before is not None:

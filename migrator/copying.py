@@ -45,6 +45,8 @@ class Copying:
         self.mover = Mover(proxy, stores)
         self.repair = Repair(proxy, self.mover, stores)
         self.backfill: Backfill | None = None
+        # Whether keys that only the secondary has stay there.
+        self.keeps_extra_keys = False
         self._on_gap = on_gap
         self._backfill_task: asyncio.Task[None] | None = None
         self._run_ids: list[str | None] = [None, None]
@@ -64,6 +66,9 @@ class Copying:
         if known is not None and known != run_id and side is self.proxy.primary:
             # It may have come back with older data than it had acknowledged.
             log.error("the %s was restarted or replaced: everything is copied again", side.label)
+            # If it lost data, the other side holds the last copy: a verification shows what is
+            # only there, and the operator decides.
+            self.keeps_extra_keys = True
             self.proxy.table.mark_everything_unproven()
             self._on_gap()
 
@@ -90,7 +95,6 @@ class Copying:
         save: Callable[[Position], None],
         *,
         workers: int,
-        also_secondary: bool,
         done: Callable[[], None],
     ) -> None:
         """Copy everything; ``done`` runs when it is complete. A running one goes on."""
@@ -98,7 +102,7 @@ class Copying:
             return
         backfill = self.backfill = Backfill(
             self.proxy, self.mover, self.stores, position, save,
-            workers=workers, also_secondary=also_secondary,
+            workers=workers, also_secondary=lambda: not self.keeps_extra_keys,
         )  # fmt: skip
 
         async def run() -> None:

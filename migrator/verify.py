@@ -48,6 +48,10 @@ class VerificationAborted(Exception):
     """A store or the mirror was lost, or the roles changed: nothing is known."""
 
 
+# What ends a verification without a verdict.
+ENDS = (ConnectionError, MirrorAway, ReplyError, VerificationAborted)
+
+
 class Verification:
     """One run. ``sample``: stop after about so many keys. ``repair``: copy what differs."""
 
@@ -84,8 +88,13 @@ class Verification:
                 for worker in range(WORKERS):
                     group.create_task(self._work(queue, worker, started), name="verify")
                 group.create_task(self._feed_work(queue, dbs), name="verify scan")
-        except* (ConnectionError, MirrorAway, ReplyError) as errors:
-            raise VerificationAborted(str(errors.exceptions[0])) from errors
+        except (ConnectionError, ReplyError) as error:
+            raise VerificationAborted(str(error)) from error
+        except ExceptionGroup as group_error:
+            known, others = group_error.split(ENDS)
+            if known is None or others is not None:
+                raise
+            raise VerificationAborted(str(known.exceptions[0])) from group_error
         return self.progress.mismatches == 0
 
     async def _feed_work(

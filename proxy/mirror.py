@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from .commands import COPY_KEYS, Check, Clock, Command
 from .endpoint import Endpoint
 from .keytable import KeyTable, Place, place_of
-from .lane import Lane, login_of
+from .lane import Call, Lane, login_of
 from .places import written_places
 from .resp import Request, encode_command
 from .resp.values import is_error, parse, same_reply
@@ -36,6 +37,8 @@ from .sides import Side
 log = logging.getLogger("keyferry.mirror")
 
 OK = b"+OK\r\n"
+# Databases that are asked for when the mirror connects; others when they are first used.
+LIKELY_DBS = 16
 
 
 class Mirror:
@@ -72,6 +75,8 @@ class Mirror:
         self._loop = asyncio.get_running_loop()
         self._lane: Lane | None = None
         self._db = 0
+        self._dbs = {0}
+        self._asked_dbs: set[int] = set()
         self._stale_client: int | None = None
         self._has_room = asyncio.Event()
         self._lost = asyncio.Event()
@@ -124,6 +129,7 @@ class Mirror:
         self.run_id = run_id
         self._stale_client = lane.client_id
         self._db = 0
+        await self._learn_databases(lane)
         self.refusal = None
         owed, self.owed_flushes = self.owed_flushes, []
         for at, db in enumerate(owed):
@@ -138,6 +144,35 @@ class Mirror:
         if self.table.on_owed is not None and self.table.has_owed:
             self.table.on_owed()
         return True
+
+    async def _learn_databases(self, lane: Lane) -> None:
+        """Which databases there are: an effect behind a SELECT that fails would land elsewhere."""
+        self._dbs = {0}
+        for db in range(1, LIKELY_DBS):
+            if is_error(await lane.call(b"SELECT", b"%d" % db)):
+                break
+            self._dbs.add(db)
+        await lane.call(b"SELECT", b"0")
+
+    def _has_db(self, lane: Lane, db: int) -> bool:
+        """Whether the secondary is known to have this database; if not, it is asked."""
+        if db in self._dbs:
+            return True
+        if db not in self._asked_dbs:
+            self._asked_dbs.add(db)
+            # There and back in one write: nothing can come between the two.
+            asked, back = Call(), Call()
+            words = encode_command(b"SELECT", b"%d" % db) + encode_command(
+                b"SELECT", b"%d" % self._db
+            )
+            lane.send_batch((asked, back), words)
+            asked.future.add_done_callback(partial(self._db_answered, db))
+        return False
+
+    def _db_answered(self, db: int, answer: asyncio.Future[bytes]) -> None:
+        self._asked_dbs.discard(db)
+        if answer.exception() is None and answer.result() == OK:
+            self._dbs.add(db)
 
     async def _flush_now(self, lane: Lane, db: int | None) -> None:
         if db is None:
@@ -233,13 +268,15 @@ class Mirror:
         """Send one effect. ``expected``: the reply it must get; None: any but an error."""
         lane = self._lane
         size = len(raw)
-        if not self.is_connected or self.lag_bytes + size > self.buffer_bytes:
+        if (
+            not self.is_connected
+            or self.lag_bytes + size > self.buffer_bytes
+            or (db != self._db and not self._select(lane, db))
+        ):
             for place in places:
                 self.table.mark_unproven(place)
             return
         assert lane is not None
-        if db != self._db:
-            self._select(lane, db)
         self.lag_bytes += size
         self.lag_operations += 1
         self.table.appended(places)
@@ -255,8 +292,10 @@ class Mirror:
             self.owed_flushes.append(db)
             return
         assert self._lane is not None
-        if db is not None and db != self._db:
-            self._select(self._lane, db)
+        if db is not None and db != self._db and not self._select(self._lane, db):
+            self.table.unapplied_everywhere -= 1
+            self.table.mark_everything_unproven()
+            return
         self.lag_operations += 1
         self._lane.send(SentFlush(self, db, self._loop.time()), raw)
 
@@ -270,8 +309,8 @@ class Mirror:
         if not self.is_connected:
             raise MirrorAway(f"the mirror to the {self.side.label} is not connected")
         assert self._lane is not None
-        if db != self._db:
-            self._select(self._lane, db)
+        if db != self._db and not self._select(self._lane, db):
+            raise MirrorAway(f"the {self.side.label} has no database {db}, or was not asked yet")
         number = self.table.copy_appended
         places = [(place, number(place)) for place in (place_of(db, c.key) for c in copies)]
         commands = [raw for copy in copies for raw in copy.commands]
@@ -285,13 +324,18 @@ class Mirror:
         self._lane.send_batch([batch] * len(commands), raw)
         return batch.future
 
-    def _select(self, lane: Lane, db: int) -> None:
+    def _select(self, lane: Lane | None, db: int) -> bool:
+        """Change the connection's database. False: the secondary is not known to have it."""
+        assert lane is not None
+        if not self._has_db(lane, db):
+            return False
         self._db = db
         self.lag_operations += 1
         lane.send(
             SentEffect(self, (), OK, "select", 0, self._loop.time()),
             encode_command(b"SELECT", b"%d" % db),
         )
+        return True
 
     # -- answers ------------------------------------------------------------------
 

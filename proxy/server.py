@@ -207,16 +207,27 @@ class Proxy:
 
     async def open_lanes(self, side: Side) -> list[LaneFailure]:
         """Make sure that every client's lane to ``side`` is ready; what fails is returned."""
+        in_use = list(self.lanes_in_use())
+        answers = await asyncio.gather(*(self._try_lane(side, *each) for each in in_use))
         failures = []
-        for user, db, resp in self.lanes_in_use():
-            failure = await self.lane(side, user, db, resp).ready()
-            if failure is None and user is None and self.auth_required is False:
-                failure = await self._no_password_works(side, db, resp)
+        for (user, db, _), failure in zip(in_use, answers, strict=True):
             if failure is not None:
                 name = user[0].decode(errors="replace") if user else "default"
                 words = failure[1:].strip().decode(errors="replace")
                 failures.append(LaneFailure(name, db, words))
         return failures
+
+    async def _try_lane(self, side: Side, user: User, db: int, resp: int) -> bytes | None:
+        failure = await self.lane(side, user, db, resp).ready()
+        if failure is None and user is None and not self.auth_required:
+            failure = await self._no_password_works(side, db, resp)
+        return failure
+
+    def close_idle_lanes(self, side: Side) -> None:
+        """End the lanes to a side that nobody is to use any more."""
+        for lane in list(self._lanes.values()):
+            if lane.side is side and not lane.ops:
+                lane.close()
 
     async def _no_password_works(self, side: Side, db: int, resp: int) -> bytes | None:
         """A client that never logs in must not need to on the other side."""

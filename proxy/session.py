@@ -192,7 +192,9 @@ class Session(asyncio.Protocol):
     def _regulate(self) -> None:
         if self.is_closed or self.transport is None:
             return
-        wants_more = len(self.backlog) < MAX_BACKLOG and not self._is_slow
+        wants_more = (
+            len(self.backlog) < MAX_BACKLOG and not self._is_slow and self._protocol_error is None
+        )
         if wants_more is not self._is_reading:
             self._is_reading = wants_more
             if wants_more:
@@ -268,8 +270,14 @@ class Session(asyncio.Protocol):
         return True
 
     def scanner_limits(self, limits: Limits) -> None:
-        """What the client may announce, from its next request on."""
-        self._scanner.limits = limits
+        """What the client may announce, from its next request on.
+
+        A request that was too large before the client had logged in may be right now.
+        """
+        scanner = self._scanner
+        scanner.limits = limits
+        self.backlog.extend(scanner.feed(b""))
+        self._protocol_error = scanner.error.reply if scanner.error is not None else None
 
     def change_lane(self) -> None:
         """User, database or protocol changed: the next command finds its lane anew."""

@@ -1,0 +1,329 @@
+"""Commands on the keys that all clients write at once, and what each may answer.
+
+A reply is checked against the ledger as it was when the command was sent: what was acknowledged
+to anybody by then must show, wherever the read was served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .connection import Arg
+from .draw import Draw
+from .ledger import (
+    BAG,
+    CHAOS,
+    COUNTER,
+    COUNTERS,
+    DUEL,
+    EVENTS,
+    FIELD,
+    LOG,
+    PAIR,
+    QUEUE,
+    TOKEN,
+    TRIPLE,
+    Ledger,
+    Tally,
+    shared_key,
+)  # fmt: skip
+from .model import ANY, OK, Between, Failure, OneOf, Place, Step, Wrong, fits, pairs
+from .streams import parse_id
+
+# Commands on one duel before the next one begins.
+ROUND = 24
+# How many keys the exactly-once groups spread over.
+SPREAD = 12
+
+
+class SharedDraw:
+    """The choices of one client among shared keys."""
+
+    def __init__(self, draw: Draw, ledger: Ledger) -> None:
+        self.draw = draw
+        self.ledger = ledger
+
+    def number(self) -> int:
+        """Half of the time a hot key; else any, copied or not."""
+        sizes = self.ledger.sizes
+        draw = self.draw
+        return draw.number(0, min(SPREAD, sizes.shared) if draw.chance(0.5) else sizes.shared)
+
+    def place(self, kind: str, number: int, part: str = "") -> Place:
+        return self.draw.db, shared_key(kind, number, part)
+
+
+Choice = Callable[[SharedDraw], list[Step]]
+
+
+def one(args: tuple[Arg, ...], apply: Callable[[Any], object]) -> list[Step]:
+    return [Step(args, (), apply)]
+
+
+def _grows(tally: Tally, by: int) -> Callable[[Any], object]:
+    low = tally.low + by
+    tally.asked += by
+
+    def apply(reply: Any) -> object:
+        tally.acked += by
+        if not fits(Between(low, tally.asked), reply):
+            return Between(low, tally.asked)
+        tally.seen = max(tally.seen, int(float(reply)))
+        return ANY
+
+    return apply
+
+
+def _shows(tally: Tally) -> Callable[[Any], object]:
+    low = tally.low
+
+    def apply(reply: Any) -> object:
+        if not fits(Between(low, tally.asked), reply):
+            return Between(low, tally.asked)
+        tally.seen = max(tally.seen, int(float(reply)))
+        return ANY
+
+    return apply
+
+
+def count(s: SharedDraw) -> list[Step]:
+    number, kind, by = s.number(), s.draw.pick(COUNTERS), s.draw.number(1, 9)
+    place = s.place(kind, number)
+    tally = s.ledger.tally(kind, place, number)
+    args: tuple[Arg, ...]
+    if s.draw.chance(0.3):
+        args = ((b"GET", place[1]) if kind == COUNTER else (b"HGET", place[1], b"n")
+                if kind == FIELD else (b"ZSCORE", place[1], b"n"))  # fmt: skip
+        return one(args, _shows(tally))
+    if kind == COUNTER:
+        is_one = s.draw.chance(0.5)
+        args = (b"INCR", place[1]) if is_one else (b"INCRBY", place[1], by)
+        return one(args, _grows(tally, 1 if is_one else by))
+    args = (b"HINCRBY", place[1], b"n", by)
+    return one(args if kind == FIELD else (b"ZINCRBY", place[1], by, b"n"), _grows(tally, by))
+
+
+def log(s: SharedDraw) -> list[Step]:
+    place, token = s.place(LOG, s.number()), s.draw.token()
+    ledger, group = s.ledger, s.ledger.log(place)
+    low = ledger.log_size[place]
+    if s.draw.chance(0.25):
+
+        def check(reply: Any) -> object:
+            is_whole = isinstance(reply, int) and reply >= low and reply % TOKEN == 0
+            return ANY if is_whole else Wrong(f"a length of {low} or more")
+
+        return one((b"STRLEN", place[1]), check)
+    group.asked.add(token)
+
+    def apply(reply: Any) -> object:
+        group.acked.add(token)
+        if not isinstance(reply, int) or reply < low + TOKEN or reply % TOKEN:
+            return Wrong(f"a length of {low + TOKEN} or more")
+        ledger.log_size[place] = max(ledger.log_size[place], reply)
+        return ANY
+
+    return one((b"APPEND", place[1], token), apply)
+
+
+def queue(s: SharedDraw) -> list[Step]:
+    d = s.draw
+    group = s.ledger.queue(d.db)
+    place, other = s.place(QUEUE, s.number()), s.place(QUEUE, s.number())
+    form = d.number(0, 10)
+    if form < 4:
+        tokens = [d.token() for _ in range(d.pick((1, 1, 2)))]
+        group.asked.update(tokens)
+
+        def pushed(reply: Any) -> object:
+            group.acked.update(tokens)
+            return ANY if isinstance(reply, int) and reply >= len(tokens) else Wrong("a length")
+
+        return one((d.pick((b"LPUSH", b"RPUSH")), place[1], *tokens), pushed)
+    if form < 7:
+
+        def moved(reply: Any) -> object:
+            if reply is not None and reply not in group.asked:
+                return Wrong("an element that was pushed")
+            return ANY
+
+        if d.chance(0.5):
+            return one((b"RPOPLPUSH", place[1], other[1]), moved)
+        return one((b"LMOVE", place[1], other[1], b"LEFT", b"RIGHT"), moved)
+    number = d.pick((0, 0, 2))
+    group.unknown += number or 1
+
+    def popped(reply: Any) -> object:
+        group.unknown -= number or 1
+        tokens = (reply or []) if number else [reply] if reply is not None else []
+        is_right = all([group.take(token) for token in tokens])
+        return ANY if is_right else Wrong("elements that are there")
+
+    args: tuple[Arg, ...] = (d.pick((b"LPOP", b"RPOP")), place[1])
+    return one((*args, number) if number else args, popped)
+
+
+def bag(s: SharedDraw) -> list[Step]:
+    d = s.draw
+    group = s.ledger.bag(d.db)
+    place, other = s.place(BAG, s.number()), s.place(BAG, s.number())
+    form = d.number(0, 10)
+    if form < 6:
+        token = d.token()
+        group.asked.add(token)
+
+        def added(_: Any) -> object:
+            group.acked.add(token)
+            return 1
+
+        if form < 5:
+            return one((b"SADD", place[1], token), added)
+        step = Step((b"SMOVE", place[1], other[1], token), (), _is_flag)
+        return [Step((b"SADD", place[1], token), (), added), step]
+    number = d.pick((0, 0, 2))
+    group.unknown += number or 1
+
+    def popped(reply: Any) -> object:
+        group.unknown -= number or 1
+        tokens = (reply or []) if number else [reply] if reply is not None else []
+        is_right = all([group.take(token) for token in tokens])
+        return ANY if is_right else Wrong("elements that are there")
+
+    return one((b"SPOP", place[1], *((number,) if number else ())), popped)
+
+
+def _is_flag(reply: Any) -> object:
+    return ANY if reply in (0, 1) else Wrong("0 or 1")
+
+
+def events(s: SharedDraw) -> list[Step]:
+    d, ledger = s.draw, s.ledger
+    place = s.place(EVENTS, s.number() % SPREAD)
+    low = ledger.last_id[place]
+    if d.chance(0.6):
+        ledger.maybe_added[place] += 1
+
+        def added(reply: Any) -> object:
+            ledger.added[place] += 1
+            if not isinstance(reply, bytes) or parse_id(reply) <= low:
+                return Wrong(f"an id above {low}")
+            ledger.last_id[place] = max(ledger.last_id[place], parse_id(reply))
+            return ANY
+
+        return one((b"XADD", place[1], b"*", b"f", d.word()), added)
+    if d.chance(0.3):
+        length = ledger.added[place]
+
+        def long(reply: Any) -> object:
+            return Between(length, ledger.maybe_added[place])
+
+        return one((b"XLEN", place[1]), long)
+    seen = ledger.delivered[place]
+
+    def delivered(reply: Any) -> object:
+        if reply is None:
+            return None
+        entries = [entry for entry, _ in pairs(reply)[place[1]]]
+        if seen.intersection(entries):
+            return Wrong("entries that nobody was given")
+        seen.update(entries)
+        return ANY
+
+    args: tuple[Arg, ...] = (b"XREADGROUP", b"GROUP", b"g", b"c%d" % d.client, b"COUNT", 3)
+    return one((*args, b"STREAMS", place[1], b">"), delivered)
+
+
+def triple(s: SharedDraw) -> list[Step]:
+    number, word = s.number(), s.draw.word()
+    keys = [shared_key(TRIPLE, number, part) for part in ("a", "b", "c")]
+    if s.draw.chance(0.5):
+        flat = [each for key in keys for each in (key, word)]
+        return one((b"MSET", *flat), lambda _: OK)
+
+    def same(reply: Any) -> object:
+        is_same = isinstance(reply, list) and reply[0] is not None and len(set(reply)) == 1
+        return ANY if is_same else Wrong("three times the same")
+
+    return one((b"MGET", *keys), same)
+
+
+def pair(s: SharedDraw) -> list[Step]:
+    """For a block: both are raised together, so they are the same for ever."""
+    number = s.number()
+    a, b = (s.place(PAIR, number, part) for part in ("a", "b"))
+    first = Step((b"INCR", a[1]), (), _grows(s.ledger.tally(PAIR, a, number), 1))
+    grows = _grows(s.ledger.tally(PAIR, b, number), 1)
+    seen: list[Any] = []
+
+    def left(reply: Any) -> object:
+        seen.append(reply)
+        return first.apply(reply)
+
+    def right(reply: Any) -> object:
+        return grows(reply) if seen == [reply] else Wrong(f"{seen} again")
+
+    return [Step(first.args, (), left), Step((b"INCR", b[1]), (), right)]
+
+
+def read_pair(s: SharedDraw) -> list[Step]:
+    number = s.number()
+    keys = [shared_key(PAIR, number, part) for part in ("a", "b")]
+
+    def same(reply: Any) -> object:
+        is_same = isinstance(reply, list) and reply[0] is not None and reply[0] == reply[1]
+        return ANY if is_same else Wrong("twice the same")
+
+    return one((b"MGET", *keys), same)
+
+
+def duel(s: SharedDraw) -> list[Step]:
+    """All clients on the same few keys, then on others: the last write of each stays."""
+    ledger, d = s.ledger, s.draw
+    ledger.turn += 1
+    number, form = ledger.turn // ROUND, d.number(0, 4)
+    word = b"%d.%b" % (d.client, d.word())
+    if form < 2:
+        return one((b"SET", shared_key(DUEL, number), word), lambda _: OK)
+    if form == 2:
+        return one((b"HSET", shared_key(DUEL, number, "h"), b"f", word), _is_flag)
+    return one((b"ZADD", shared_key(DUEL, number, "z"), d.number(0, 99), b"m"), _is_flag)
+
+
+def chaos(s: SharedDraw) -> list[Step]:
+    """Sets that are renamed and merged by everybody: only the kind of a reply is known."""
+    d = s.draw
+    a, b, c = (s.place(CHAOS, s.number())[1] for _ in range(3))
+    if a == b:
+        return triple(s)
+    form = d.number(0, 12)
+    member = b"%d" % d.number(0, 40)
+    args: tuple[Arg, ...] = (
+        (b"SADD", a, member), (b"SADD", a, member, b"w%d" % d.number(0, 300)), (b"SREM", a, member),
+        (b"SUNIONSTORE", a, b, c), (b"SUNIONSTORE", a, b, c), (b"SINTERSTORE", a, b, c),
+        (b"SDIFFSTORE", a, b, c), (b"SMOVE", a, b, member), (b"COPY", a, b, b"REPLACE"),
+        (b"RENAME", a, b), (b"RENAMENX", a, b), (b"SPOP", a),
+    )[form]  # fmt: skip
+    if form in (9, 10):
+        # Made sure of in the same breath; another may still come between, so not of the reply.
+        first = Step((b"SADD", a, b"w%d" % d.number(0, 300)), (), _is_number)
+        return [first, Step(args, (), _renamed)]
+    return one(args, _is_popped if form == 11 else _is_number)
+
+
+def _is_number(reply: Any) -> object:
+    return ANY if isinstance(reply, int) else Wrong("a number")
+
+
+def _is_popped(reply: Any) -> object:
+    return ANY if reply is None or isinstance(reply, bytes) else Wrong("a member or nothing")
+
+
+def _renamed(reply: Any) -> object:
+    return OneOf((OK, 0, 1, Failure(b"ERR no such key")))
+
+
+CHOICES: list[Choice] = [
+    count, count, count, count, log, queue, queue, bag, bag, events, events, triple, duel, duel,
+    duel, chaos, chaos, chaos, read_pair,
+]  # fmt: skip
