@@ -164,6 +164,7 @@ class Backfill:
     def _done(self, copied: Copied, counts: bool) -> None:
         for place in copied.touched:
             self._proxy.table.mark_unproven(place)
+        self._proxy.stats.backfill_keys += copied.keys
         if counts:
             self._keys += copied.keys + len(copied.touched)
             self._bytes += copied.size

@@ -16,9 +16,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from migrator import analysis, feed, flip, marker
-from migrator.analysis import Finding
 from migrator.bulk import ReplyError
-from migrator.clock import measure_offset
 from migrator.config import Settings
 from migrator.copying import Copying
 from migrator.errors import BadInput, Blocker, Refused
@@ -31,8 +29,7 @@ from migrator.state import Verification as Verified
 from migrator.status import status_of
 from migrator.stores import Store, StoreUnreachable
 from migrator.verify import Verification, VerificationAborted
-from proxy.commands import Kind
-from proxy.commands.engine import Engine
+from migrator.watch import Watch
 from proxy.keytable import db_and_key, place_of
 from proxy.mirror import Mirror
 from proxy.sent import MirrorAway
@@ -43,7 +40,6 @@ log = logging.getLogger("keyferry.controller")
 
 Json = dict[str, Any]
 CONNECT_TIMEOUT_S = 5.0
-WATCH_EVERY_S = 1.0
 MIRRORED = (Phase.COPYING, Phase.MIRRORING, Phase.CUTOVER)
 
 
@@ -60,17 +56,13 @@ class Controller:
         self.events = Events()
         self.copying: Copying | None = None
         self.verification: Verification | None = None
-        self.missing_users: list[str] = []
-        self.writers: list[Finding] = []
+        self.watch = Watch(proxy, stores, self._on_look)
         self.last_pause_ms: float | None = None
-        self.commands_per_second = 0.0
         self.is_serving = False
         self._gaps = 0
-        self._mirroring_since = 0.0
         self._verify_task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._verbs = asyncio.Lock()
-        self._watch_task: asyncio.Task[None] | None = None
         proxy.on_flush = self._flushed
 
     # -- life --------------------------------------------------------------------
@@ -78,7 +70,7 @@ class Controller:
     async def resume(self) -> None:
         """Go on where the state says; before clients are let in. Raises nothing of a store's."""
         migration = self.state.migration
-        await self._measure_clocks()
+        await self.watch.measure_clocks()
         if migration.phase in MIRRORED:
             clean = migration.clean_stop
             is_clean = clean is not None and await self._is_unchanged(clean)
@@ -95,7 +87,7 @@ class Controller:
             for db, key in owed:
                 self.proxy.table.mark_unproven(place_of(db, key))
             self.proxy.shift(migration.read_percent)
-        self._watch_task = asyncio.create_task(self._watch(), name="watch")
+        self.watch.start()
 
     async def _is_unchanged(self, clean: CleanStop) -> bool:
         """Whether both stores are the processes they were and evicted nothing meanwhile.
@@ -117,7 +109,7 @@ class Controller:
         """Mirror, listen for expiries and copy: where a start and a restart are the same."""
         proxy = self.proxy
         table = proxy.table
-        self._mirroring_since = time.monotonic()
+        self.watch.begin_mirroring()
         position = self.state.migration.backfill
         copying = self.copying = Copying(
             proxy,
@@ -177,10 +169,10 @@ class Controller:
 
     async def stop(self) -> None:
         """An orderly end: what is not proven is written down, the rest is known to be equal."""
-        for task in (self._watch_task, self._verify_task):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        await self.watch.stop()
+        if self._verify_task is not None:
+            self._verify_task.cancel()
+            await asyncio.gather(self._verify_task, return_exceptions=True)
         if self.copying is not None:
             await self._stop_mirroring()
         await self.proxy.close()
@@ -242,63 +234,12 @@ class Controller:
     def _flushed(self) -> None:
         self._spawn(self._write_markers(), "markers")
 
-    async def _watch(self) -> None:
-        last_total, last_at = self.proxy.stats.total, time.monotonic()
-        rounds = 0
-        while True:
-            await asyncio.sleep(WATCH_EVERY_S)
-            now, total = time.monotonic(), self.proxy.stats.total
-            self.commands_per_second = (total - last_total) / (now - last_at)
-            last_total, last_at = total, now
-            rounds += 1
-            try:
-                await self._look(rounds)
-            except (StoreUnreachable, ReplyError, ConnectionError) as error:
-                log.debug("watching: %s", error)
-
-    async def _look(self, rounds: int) -> None:
-        """What changes by itself: stores, clocks, users, and a need to copy everything again."""
-        table = self.proxy.table
+    def _on_look(self) -> None:
+        """Once a second: is there a need to copy everything again?"""
         copying = self.copying
-        if copying is not None and table.is_everything_unproven and not copying.is_backfilling:
+        needs = copying is not None and self.proxy.table.is_everything_unproven
+        if needs and copying is not None and not copying.is_backfilling:
             self._begin_backfill()
-        for store in self.stores:
-            if store.side is self.proxy.primary or copying is not None or rounds % 5 == 1:
-                with contextlib.suppress(StoreUnreachable, ReplyError):
-                    await store.refresh()
-        if rounds % 5 == 0:
-            await self._measure_clocks()
-        if copying is not None and rounds % 3 == 0:
-            await self.check_users()
-            await self.check_writers()
-
-    async def _measure_clocks(self) -> None:
-        for store in self.stores:
-            with contextlib.suppress(StoreUnreachable, ReplyError, ConnectionError):
-                offset = await measure_offset(await store.connection("admin"))
-                self.proxy.engines[store.side] = Engine.of(store.info.engine, store.info.version)
-                self.proxy.clock_offsets_ms[store.side] = offset.offset_ms
-                self.proxy.clock_errors_ms[store.side] = offset.error_ms
-
-    async def check_users(self) -> None:
-        """Whether every user in use can log in to the secondary."""
-        mirror = self.proxy.mirror
-        if mirror is None or not mirror.is_connected:
-            self.missing_users = []  # That it is away is a blocker of its own.
-            return
-        failures = await self.proxy.open_lanes(self.proxy.primary.other)
-        self.missing_users = [f"{each.user} (db {each.db}): {each.error}" for each in failures]
-
-    async def check_writers(self) -> None:
-        """Whether somebody writes to the primary past the proxy."""
-        within_s = time.monotonic() - self._mirroring_since - 1.0
-        self.writers = await analysis.other_writers(
-            self.stores[self.proxy.primary], self._is_write, within_s
-        )
-
-    def _is_write(self, name: bytes) -> bool:
-        command = self.proxy.commands.named(name.decode(errors="replace"))
-        return command is not None and command.kind in (Kind.WRITE, Kind.BARRIER)
 
     def facts(self) -> Facts:
         migration = self.state.migration
@@ -317,10 +258,10 @@ class Controller:
             max_lag_ms=self.settings.max_lag_ms,
             feeds_connected=copying is not None
             and all(each.is_connected for each in copying.feeds),
-            missing_users=self.missing_users,
+            missing_users=self.watch.missing_users,
             warnings=[
                 (each.name, each.message)
-                for each in self.writers
+                for each in self.watch.writers
                 if each.severity == "warning" and each.name not in migration.waivers
             ],
         )
@@ -345,7 +286,7 @@ class Controller:
     # -- verbs ---------------------------------------------------------------------
 
     async def analyze(self) -> Json:
-        found = await analysis.analyze(*self.stores, self._is_write)
+        found = await analysis.analyze(*self.stores, self.watch.is_write)
         waived = self.state.migration.waivers
         return {
             "findings": [
@@ -367,7 +308,7 @@ class Controller:
             return {"before": before, "after": self.point()}
 
     async def _start(self, allow: frozenset[str]) -> None:
-        found = await analysis.analyze(*self.stores, self._is_write)
+        found = await analysis.analyze(*self.stores, self.watch.is_write)
         blocking = [
             Blocker(each.name, each.message)
             for each in found
@@ -506,7 +447,7 @@ class Controller:
             await mirror.close()
         self.proxy.table.mark_everything_unproven()
         self.proxy.close_idle_lanes(self.proxy.primary.other)
-        self.missing_users, self.writers = [], []
+        self.watch.begin_mirroring()
         for store, before in zip(self.stores, flags, strict=True):
             if before is not None:
                 await feed.switch_back(store, before)
@@ -523,8 +464,7 @@ class Controller:
 
     async def after_flip(self) -> None:
         """What follows a flip and may take its time: the markers' epoch."""
-        self.missing_users, self.writers = [], []
-        self._mirroring_since = time.monotonic()
+        self.watch.begin_mirroring()
         await self._write_markers()
 
     def close_later(self, mirror: Mirror) -> None:

@@ -40,8 +40,8 @@ async def flip(
         _refuse_early(controller, verb)
         return {"before": before, "after": before, "message": f"{verb} was done already"}
     with contextlib.suppress(ReplyError, ConnectionError):
-        await controller.check_users()
-        await controller.check_writers()
+        await controller.watch.check_users()
+        await controller.watch.check_writers()
     _refuse(verb, blockers_of_flip(controller.facts()))
     if dry_run:
         return {"before": before, "after": before, "dry_run": True}

@@ -141,14 +141,22 @@ class Repair:
     async def end_stale_connections(self) -> None:
         """Bytes of a dead connection may still be read by the store: end it there first.
 
-        Not on another process of that store: the number means another client there.
+        Its number may mean another client by now, if the store was restarted: what is
+        ended must be of our address, or bear our name. Raises ConnectionError.
         """
         stale = self._proxy.stale
         while stale:
-            connection = stale[0]
-            store = self._stores[connection.side]
-            bulk = await store.connection("admin")
-            run_id = store.info.run_id
-            if (await store.refresh()).run_id == run_id and connection.client_id is not None:
-                await bulk.call("CLIENT", "KILL", "ID", connection.client_id)
-            stale.pop(0)
+            dead = stale[0]
+            bulk = await self._stores[dead.side].connection("admin")
+            try:
+                text: bytes = await bulk.call("CLIENT", "LIST")
+                for line in text.decode(errors="replace").splitlines():
+                    facts = dict(word.split("=", 1) for word in line.split() if "=" in word)
+                    is_same = facts["id"] == str(dead.client_id)
+                    is_ours = facts.get("name", "").startswith("keyferry-lane")
+                    if facts["addr"] == dead.address or (is_same and is_ours):
+                        await bulk.call("CLIENT", "KILL", "ID", facts["id"])
+            except ReplyError as error:
+                log.warning("a dead connection cannot be ended on the store: %s", error)
+            if stale and stale[0] is dead:
+                stale.pop(0)

@@ -30,7 +30,7 @@ def status_of(controller: Controller) -> dict[str, Any]:
         "source": _store(controller.stores[0]),
         "target": _store(controller.stores[1]),
         "clients": len(proxy.sessions),
-        "commands_per_second": round(controller.commands_per_second, 1),
+        "commands_per_second": round(controller.watch.commands_per_second, 1),
         "backfill": _backfill(controller),
         "mirror": _mirror(controller),
         "verify": _verify(controller),

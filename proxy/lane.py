@@ -106,6 +106,7 @@ class Lane(asyncio.Protocol):
         self.resp = resp
         self.name = name
         self.client_id: int | None = None
+        self.local_address = ""
         self.failure: bytes | None = None
         self.is_ready = False
         self.is_lost = False
@@ -144,6 +145,9 @@ class Lane(asyncio.Protocol):
             transport.abort()
             return
         transport.set_write_buffer_limits(high=self._high_water)
+        name = transport.get_extra_info("sockname")
+        if isinstance(name, tuple):
+            self.local_address = f"{name[0]}:{name[1]}"
         steps = handshake_commands(self.user, self.db, self.resp, self.name)
         self._handshake.extend(steps)
         transport.write(b"".join(raw for raw, _ in steps))

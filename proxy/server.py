@@ -37,6 +37,8 @@ class StaleConnection(NamedTuple):
 
     side: Side
     client_id: int | None
+    address: str
+    """Our end of it, ``host:port``, as the store sees it unless an address translator stands between."""
 
 
 class LaneFailure(NamedTuple):
@@ -198,8 +200,8 @@ class Proxy:
         key = (lane.side, lane.user, lane.db, lane.resp)
         if self._lanes.get(key) is lane:
             del self._lanes[key]
-        if lane.client_id is not None and lane.side is self.primary and self.mirror is not None:
-            self.stale.append(StaleConnection(lane.side, lane.client_id))
+        if lane.local_address and lane.side is self.primary and self.mirror is not None:
+            self.stale.append(StaleConnection(lane.side, lane.client_id, lane.local_address))
 
     def lanes_in_use(self) -> set[tuple[User, int, int]]:
         """(user, db, resp) of every connected client."""

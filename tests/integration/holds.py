@@ -1,0 +1,119 @@
+"""Points at which a test stops Keyferry, so that an interleaving happens each time.
+
+The stores stay real, and so is everything that is done: it is only done later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from migrator.bulk import Bulk
+from migrator.copy import KeyCopy, Reader
+from migrator.mover import Mover
+from proxy.lane import Lane
+
+
+class Hold:
+    """A point that is passed once: `reached` is set there, and `release` lets it be passed."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self._go = asyncio.Event()
+        self._is_used = False
+
+    async def here(self) -> None:
+        if not self._is_used:
+            self._is_used = True
+            self.reached.set()
+            await self._go.wait()
+
+    def release(self) -> None:
+        self._go.set()
+
+
+class _Held:
+    """A reader that stops behind the first read of a key."""
+
+    def __init__(self, inner: Reader, key: bytes, then: Callable[[], Any]) -> None:
+        self._inner = inner
+        self._key = key
+        self._then = then
+
+    async def read(self, db: int, keys: Sequence[bytes]) -> list[KeyCopy]:
+        copies = await self._inner.read(db, keys)
+        if self._key in keys:
+            await self._then()
+        return copies
+
+
+class Wires:
+    """Installed before the first connection is made; see the fixture of this name."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self._silent: dict[Lane, list[bytes]] = {}
+        self._deaf: dict[Lane, list[bytes]] = {}
+        flush, received = Lane._flush, Lane.data_received
+        self._flush, self._received = flush, received
+
+        def held_flush(lane: Lane) -> None:
+            if lane not in self._silent:
+                flush(lane)
+
+        def held_received(lane: Lane, data: bytes) -> None:
+            if lane in self._deaf:
+                self._deaf[lane].append(data)
+            else:
+                received(lane, data)
+
+        monkeypatch.setattr(Lane, "_flush", held_flush)
+        monkeypatch.setattr(Lane, "data_received", held_received)
+
+    def hold_sending(self, lane: Lane) -> None:
+        """What the lane sends from now on stays here."""
+        self._silent[lane] = []
+
+    def release_sending(self, lane: Lane) -> None:
+        del self._silent[lane]
+        self._flush(lane)
+
+    def hold_replies(self, lane: Lane) -> None:
+        """What the lane's store answers from now on is not seen."""
+        self._deaf[lane] = []
+
+    def release_replies(self, lane: Lane) -> None:
+        for data in self._deaf.pop(lane):
+            self._received(lane, data)
+
+    def after_read(self, key: bytes, then: Callable[[], Any]) -> None:
+        """Awaits `then` behind each read of a mover that has `key` among its keys."""
+        make = Mover.reader
+
+        async def reader(mover: Mover, purpose: str) -> Reader:
+            return _Held(await make(mover, purpose), key, then)
+
+        self._monkeypatch.setattr(Mover, "reader", reader)
+
+    def hold_read(self, key: bytes) -> Hold:
+        """A mover has read the key, and goes on only when the hold is released."""
+        hold = Hold()
+        self.after_read(key, hold.here)
+        return hold
+
+    def hold_scan(self) -> Hold:
+        """The first page of a SCAN was answered, and nothing of it is copied yet."""
+        hold = Hold()
+        call = Bulk.call
+
+        async def held_call(bulk: Bulk, *args: Any, **options: Any) -> Any:
+            value = await call(bulk, *args, **options)
+            if args[0] == "SCAN":
+                await hold.here()
+            return value
+
+        self._monkeypatch.setattr(Bulk, "call", held_call)
+        return hold
