@@ -26,6 +26,7 @@ COMPILED = (
     "proxy.places",
     "proxy.sent",
     "proxy.session",
+    "proxy.transaction",
 )
 
 DIRECTIVES = {

@@ -7,7 +7,7 @@ name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,13 @@ from migrator import feed
 from migrator.bulk import Bulk, ReplyError
 from migrator.clock import measure_offset
 from migrator.copy import make_reader
-from migrator.stores import Store, StoreUnreachable
+from migrator.stores import Store, StoreUnreachable, clients_of
 
 CLOCK_TOLERANCE_MS = 1000.0
-# What Redis lists beside commands (traps for HTTP requests), and what is ours.
-_NOT_COMMANDS = (b"cmdstat_host:", b"cmdstat_post")
+# What no operator can want: each write would be done twice, or nothing could be exact.
+NEVER_WAIVED = frozenset(
+    {"same_store", "source_unreachable", "target_unreachable", "analysis_incomplete"}
+)
 # How long ago a write past the proxy still counts, before the mirror began.
 RECENT_S = 60.0
 
@@ -54,7 +56,7 @@ async def analyze(source: Store, target: Store, is_write: Callable[[bytes], bool
         )
     )  # fmt: skip
     try:
-        findings += await _between(source, target)
+        findings += await _between(source, target, is_write)
         for store in (source, target):
             findings += await _of_one(store)
         findings += await other_writers(source, is_write, RECENT_S)
@@ -63,7 +65,9 @@ async def analyze(source: Store, target: Store, is_write: Callable[[bytes], bool
     return findings
 
 
-async def _between(source: Store, target: Store) -> list[Finding]:
+async def _between(
+    source: Store, target: Store, is_write: Callable[[bytes], bool]
+) -> list[Finding]:
     found: list[Finding] = []
     s, t = await source.connection("admin"), await target.connection("admin")
     if source.info.run_id and source.info.run_id == target.info.run_id:
@@ -85,7 +89,16 @@ async def _between(source: Store, target: Store) -> list[Finding]:
         )
     )  # fmt: skip
     most = max(source.info.keys_by_db, default=0)
-    databases = await _databases(t)
+    databases, offered = await _databases(t), await _databases(s)
+    if databases is not None and offered is not None and most < databases < offered:
+        found.append(
+            Finding(
+                "fewer_databases",
+                "info",
+                f"the source has {offered} databases, the target {databases}: a key written to a "
+                "database that is not there blocks the cutover",
+            )
+        )
     if databases is not None and most >= databases:
         found.append(
             Finding(
@@ -93,11 +106,16 @@ async def _between(source: Store, target: Store) -> list[Finding]:
                 f"the source uses database {most}, the target has {databases} databases",
             )
         )  # fmt: skip
-    return found + await _missing_commands(s, t)
+    return found + await _missing_commands(s, t, is_write)
 
 
-async def _missing_commands(source: Bulk, target: Bulk) -> list[Finding]:
-    """Commands that applications have used (INFO commandstats) and the target does not know."""
+async def _missing_commands(
+    source: Bulk, target: Bulk, is_write: Callable[[bytes], bool]
+) -> list[Finding]:
+    """Writes that applications have used (INFO commandstats) and the target does not know.
+
+    A read that it does not know is answered by the source while that is the primary.
+    """
     known = {row[0].lower() for row in await target.call("COMMAND")}
     try:
         stats: bytes = await source.call("INFO", "commandstats")
@@ -106,9 +124,9 @@ async def _missing_commands(source: Bulk, target: Bulk) -> list[Finding]:
     used = {
         line[len(b"cmdstat_") :].split(b":")[0].split(b"|")[0]
         for line in stats.splitlines()
-        if line.startswith(b"cmdstat_") and not line.startswith(_NOT_COMMANDS)
+        if line.startswith(b"cmdstat_")
     }
-    missing = sorted(name.decode() for name in used - known)
+    missing = sorted(name.decode() for name in used - known if is_write(name))
     if not missing:
         return []
     words = ", ".join(missing[:12]) + (" …" if len(missing) > 12 else "")
@@ -148,16 +166,23 @@ async def _of_one(store: Store) -> list[Finding]:
                 f"the {label} does not let us see its expiry events (CONFIG): {error}",
             )
         )  # fmt: skip
-    offset = await measure_offset(bulk)
-    if abs(offset.offset_ms) > CLOCK_TOLERANCE_MS:
-        found.append(
-            Finding(
-                f"{label}_clock", "warning",
-                f"the clock of the {label} is {offset.offset_ms:+.0f} ms off: keys expire that "
-                "much earlier or later there",
-            )
-        )  # fmt: skip
+    clock = await _clock(store)
+    if clock is not None:
+        found.append(clock)
     return found
+
+
+async def _clock(store: Store) -> Finding | None:
+    offset = await measure_offset(await store.connection("admin"))
+    if abs(offset.offset_ms) <= CLOCK_TOLERANCE_MS:
+        return None
+    label = store.side.label
+    return Finding(
+        f"{label}_clock",
+        "warning",
+        f"the clock of the {label} is {offset.offset_ms:+.0f} ms off: keys expire that much "
+        "earlier or later there",
+    )
 
 
 async def _databases(bulk: Bulk) -> int | None:
@@ -168,32 +193,47 @@ async def _databases(bulk: Bulk) -> int | None:
 
 
 async def other_writers(
-    source: Store, is_write: Callable[[bytes], bool], within_s: float
+    source: Store, is_write: Callable[[bytes], bool], within_s: float, ours: Container[str] = ()
 ) -> list[Finding]:
     """Clients that go past the proxy and wrote in the last ``within_s`` seconds.
 
     What they write is not mirrored. CLIENT LIST tells a client's last command and for
-    how long it has been idle; one that only ever reads is no harm.
+    how long it has been idle; one that only ever reads is no harm. ``ours`` are the
+    addresses of the proxy's own connections: not every user may name them.
     Raises ConnectionError.
     """
     bulk = await source.connection("admin")
     try:
-        text: bytes = await bulk.call("CLIENT", "LIST", "TYPE", "normal")
+        clients = await clients_of(bulk)
     except ReplyError as error:
         return [Finding("other_clients_unknown", "info", f"CLIENT LIST is refused: {error}")]
-    writers = []
-    for line in text.splitlines():
-        facts = dict(word.split(b"=", 1) for word in line.split() if b"=" in word)
-        is_ours = facts.get(b"name", b"").startswith(b"keyferry-")
-        is_recent = float(facts.get(b"idle", 0)) < within_s
-        if not is_ours and is_recent and is_write(facts.get(b"cmd", b"")):
-            writers.append(facts.get(b"addr", b"?").decode())
+    writers = [
+        client.get("addr", "?")
+        for client in clients
+        if not client.get("name", "").startswith("keyferry-")
+        and client.get("addr") not in ours
+        and "S" not in client.get("flags", "")
+        and float(client.get("idle", 0)) < within_s
+        and is_write(client.get("cmd", "").encode())
+    ]
     if not writers:
         return []
     return [
         Finding(
-            "other_clients", "warning",
-            f"{len(writers)} clients write to the source past the proxy "
+            "other_clients",
+            "warning",
+            f"{len(writers)} clients write to the {source.side.label} past the proxy "
             f"({', '.join(writers[:5])}): that is not mirrored",
         )
-    ]  # fmt: skip
+    ]
+
+
+async def standing_warnings(
+    source: Store, target: Store, is_write: Callable[[bytes], bool]
+) -> list[Finding]:
+    """What stops a cutover and may change while the mirror runs. Raises ConnectionError."""
+    found = [await _clock(store) for store in (source, target)]
+    missing = await _missing_commands(
+        await source.connection("admin"), await target.connection("admin"), is_write
+    )
+    return [each for each in found if each is not None] + missing

@@ -26,9 +26,18 @@ from proxy.server import Proxy
 
 log = logging.getLogger("keyferry.backfill")
 
-SCAN_COUNT = 500
+# Keys a page: it begins small and grows, as long as a page's values are small.
+FIRST_SCAN_COUNT = 32
+MAX_SCAN_COUNT = 500
+# Bytes of one page, above which pages shrink, and below which they grow.
+LARGE_PAGE = 4 * 1024 * 1024
+SMALL_PAGE = 512 * 1024
 SAVE_EVERY_S = 1.0
 RETRY_S = 0.5
+
+
+class _Void(Exception):
+    """Everything became unproven: what was walked counts for nothing."""
 
 
 class Backfill:
@@ -49,6 +58,9 @@ class Backfill:
         also_secondary: Callable[[], bool],
     ) -> None:
         self.position = position
+        # What the position is worth: with a later reason for everything to be unproven
+        # it is worth nothing.
+        self.generation = proxy.table.generation
         self.keys_total = 0
         self.keys_per_second = 0.0
         self.reason = ""
@@ -61,6 +73,7 @@ class Backfill:
         self._keys = position.keys_done
         self._bytes = position.bytes_done
         self._saved_at = 0.0
+        self._scan_count = FIRST_SCAN_COUNT
         self._rate_from = (time.monotonic(), self._keys)
 
     async def run(self) -> None:
@@ -71,7 +84,8 @@ class Backfill:
         """
         table = self._proxy.table
         while True:
-            generation = table.generation
+            if table.generation != self.generation:
+                self._begin_again()
             try:
                 await self._walk_all(self._proxy.primary, resume=True)
                 if self._also_secondary():
@@ -80,16 +94,16 @@ class Backfill:
                 if mirror is None:
                     raise MirrorAway("there is no mirror")
                 await mirror.applied()
+            except _Void:
+                continue
             except (ConnectionError, MirrorAway, ReplyError) as error:
                 self.reason = str(error)
                 log.warning("backfill waits: %s", error)
                 await asyncio.sleep(RETRY_S)
-                if table.generation != generation:
-                    self._begin_again()
                 continue
-            if table.generation == generation:
+            # Nothing is awaited between this look and what follows from it.
+            if table.generation == self.generation:
                 break
-            self._begin_again()
         table.is_everything_unproven = False
         table.has_overflowed = False
         self.reason = ""
@@ -101,8 +115,10 @@ class Backfill:
 
     def _begin_again(self) -> None:
         log.warning("everything became unproven: the backfill begins again")
+        self.generation = self._proxy.table.generation
         self._keys = self._bytes = 0
         self.position = Position()
+        self._save(self.position)
 
     async def _walk_all(self, side: int, *, resume: bool) -> None:
         """Walk all databases of one side, from the saved position if its cursors are alive."""
@@ -129,7 +145,7 @@ class Backfill:
         try:
             while True:
                 before = cursor
-                answer = await bulk.call("SCAN", cursor, "COUNT", SCAN_COUNT, db=db)
+                answer = await bulk.call("SCAN", cursor, "COUNT", self._scan_count, db=db)
                 cursor, keys = int(answer[0]), answer[1]
                 if keys:
                     purpose = lanes[number % self._workers]
@@ -165,11 +181,17 @@ class Backfill:
         for place in copied.touched:
             self._proxy.table.mark_unproven(place)
         self._proxy.stats.backfill_keys += copied.keys
+        if copied.size > LARGE_PAGE:
+            self._scan_count = max(1, self._scan_count // 4)
+        elif copied.size < SMALL_PAGE:
+            self._scan_count = min(MAX_SCAN_COUNT, self._scan_count * 2)
         if counts:
             self._keys += copied.keys + len(copied.touched)
             self._bytes += copied.size
 
     def _progress(self, db: int, cursor: int, run_id: str) -> None:
+        if self._proxy.table.generation != self.generation:
+            raise _Void
         self.position = Position(db, cursor, self._keys, self._bytes, False, run_id)
         now = time.monotonic()
         since, keys = self._rate_from

@@ -54,6 +54,8 @@ class Bulk(asyncio.Protocol):
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
+        # Seconds within which a batch is answered, or the connection is given up; None: any time.
+        self.deadline_s: float | None = None
         self.db = 0  # where batches run that name no db
         self._current_db = 0
         self._usable_dbs = {0}
@@ -142,7 +144,14 @@ class Bulk(asyncio.Protocol):
         assert self._transport is not None, "open() gives out connected ones only"
         self._waiting.append(batch)
         self._transport.write(b"".join(chunks))
-        return await batch.future
+        if self.deadline_s is None:
+            return await batch.future
+        try:
+            return await asyncio.wait_for(batch.future, self.deadline_s)
+        except TimeoutError:
+            reason = f"{self.endpoint.address} gave no answer in {self.deadline_s:g} s"
+            self._abort(reason)
+            raise BulkClosed(reason) from None
 
     def close(self) -> None:
         """Ends the connection; what is in flight fails with BulkClosed. May be called twice."""

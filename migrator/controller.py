@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-from migrator import analysis, feed, flip, marker
+from migrator import analysis, feed, flip, marker, restart
 from migrator.bulk import ReplyError
 from migrator.config import Settings
 from migrator.copying import Copying
@@ -24,13 +24,12 @@ from migrator.events import Events
 from migrator.gates import Facts
 from migrator.phases import Phase, Verb, check
 from migrator.state import Backfill as Position
-from migrator.state import CleanStop, State, StoreMark
+from migrator.state import State
 from migrator.state import Verification as Verified
 from migrator.status import status_of
 from migrator.stores import Store, StoreUnreachable
 from migrator.verify import Verification, VerificationAborted
 from migrator.watch import Watch
-from proxy.keytable import db_and_key, place_of
 from proxy.mirror import Mirror
 from proxy.sent import MirrorAway
 from proxy.server import Proxy
@@ -69,43 +68,23 @@ class Controller:
 
     async def resume(self) -> None:
         """Go on where the state says; before clients are let in. Raises nothing of a store's."""
-        migration = self.state.migration
-        await self.watch.measure_clocks()
-        if migration.phase in MIRRORED:
-            clean = migration.clean_stop
-            is_clean = clean is not None and await self._is_unchanged(clean)
-            owed = self.state.unproven_keys() if is_clean else []
-            if not is_clean:
-                log.warning("the last stop was not a clean one: everything is copied again")
-                self._make_stale()
-                self.state.update(backfill=Position())
-            self.state.mark_running()
-            run_id = clean.target.run_id if clean is not None and clean.target else None
-            if self.proxy.primary is Side.TARGET:
-                run_id = clean.source.run_id if clean is not None and clean.source else None
-            await self._begin(run_id=run_id if is_clean else None)
-            for db, key in owed:
-                self.proxy.table.mark_unproven(place_of(db, key))
-            self.proxy.shift(migration.read_percent)
+        async with self._verbs:
+            await restart.resume(self)
         self.watch.start()
 
-    async def _is_unchanged(self, clean: CleanStop) -> bool:
-        """Whether both stores are the processes they were and evicted nothing meanwhile.
+    async def stop(self) -> None:
+        """An orderly end: what is not proven is written down, the rest is known to be equal."""
+        await self.watch.stop()
+        if self._verify_task is not None:
+            self._verify_task.cancel()
+            await asyncio.gather(self._verify_task, return_exceptions=True)
+        if self.copying is not None:
+            await restart.leave(self, self.copying)
+        await self.proxy.close()
+        for store in self.stores:
+            store.close()
 
-        A secondary that cannot be asked now is asked by the mirror when it connects.
-        """
-        for store, mark in zip(self.stores, (clean.source, clean.target), strict=True):
-            if mark is None:
-                return False
-            try:
-                info = await store.refresh()
-            except (StoreUnreachable, ReplyError):
-                continue
-            if (info.run_id, info.evicted_keys) != (mark.run_id, mark.evicted_keys):
-                return False
-        return True
-
-    async def _begin(self, *, run_id: str | None = None, is_target_empty: bool = False) -> None:
+    async def begin(self, *, run_id: str | None = None, is_target_empty: bool = False) -> None:
         """Mirror, listen for expiries and copy: where a start and a restart are the same."""
         proxy = self.proxy
         table = proxy.table
@@ -116,9 +95,11 @@ class Controller:
             self.stores,
             buffer_bytes=self.settings.mirror_buffer_bytes,
             on_gap=self._on_gap,
+            on_primary_replaced=self._on_primary_replaced,
         )
-        # What was empty when the mirror began has nothing that a second walk could find.
-        copying.keeps_extra_keys = is_target_empty
+        generation = table.generation
+        if is_target_empty:
+            copying.empty_in_generation = generation
         mirror = copying.open_mirror(proxy.primary.other, run_id)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -134,7 +115,12 @@ class Controller:
         elif mirror.run_id == run_id or run_id is None:
             table.is_everything_unproven = False
         proxy.mirror = mirror
+        for each in copying.feeds:
+            each.expect()
         proxy.release()
+        if not position.is_done and table.generation != generation:
+            # The secondary turned out to be another one while we connected to it.
+            self.state.update(backfill=Position())
         if not position.is_done or table.is_everything_unproven:
             self._begin_backfill()
 
@@ -142,13 +128,13 @@ class Controller:
         assert self.copying is not None
         migration = self.state.migration
         position = migration.backfill
-        if position.is_done:
+        before = self.copying.backfill
+        is_void = before is not None and before.generation != self.proxy.table.generation
+        if position.is_done or is_void:
             position = Position()
-            if migration.phase is Phase.MIRRORING:
-                self.state.update(phase=Phase.COPYING, backfill=position)
-            else:
-                self.state.update(backfill=position)
-            self._make_stale()
+            phase = Phase.COPYING if migration.phase is Phase.MIRRORING else migration.phase
+            self.state.update(phase=phase, backfill=position)
+            self.make_stale()
         self.copying.begin_backfill(
             position,
             self._save_position,
@@ -161,68 +147,27 @@ class Controller:
         self.state.update(backfill=position)
 
     def _backfill_done(self) -> None:
-        if self.copying is not None:
-            self.copying.keeps_extra_keys = False
         if self.state.migration.phase is Phase.COPYING:
             self.state.update(phase=Phase.MIRRORING)
         self.events.tell("backfill", "the backfill is complete")
-
-    async def stop(self) -> None:
-        """An orderly end: what is not proven is written down, the rest is known to be equal."""
-        await self.watch.stop()
-        if self._verify_task is not None:
-            self._verify_task.cancel()
-            await asyncio.gather(self._verify_task, return_exceptions=True)
-        if self.copying is not None:
-            await self._stop_mirroring()
-        await self.proxy.close()
-        for store in self.stores:
-            store.close()
-
-    async def _stop_mirroring(self) -> None:
-        assert self.copying is not None
-        proxy = self.proxy
-        copying, mirror = self.copying, proxy.mirror
-        is_complete = mirror is not None
-        try:
-            async with asyncio.timeout(5.0):
-                await proxy.fence()
-                if mirror is not None and mirror.is_connected:
-                    await mirror.applied()
-                await copying.feeds_drained()
-        except (TimeoutError, MirrorAway, ConnectionError) as error:
-            # Not heard out: an expiry may be missing from the unproven keys.
-            log.warning("the stop is not a clean one: %s", error)
-            is_complete = False
-        await copying.stop()
-        if mirror is not None:
-            await mirror.close()
-            if mirror.owed_flushes or proxy.stale:
-                is_complete = False
-        position = copying.backfill.position if copying.backfill else None
-        if position is not None and not position.is_done:
-            self.state.update(backfill=position)
-        if proxy.table.is_everything_unproven and self.state.migration.backfill.is_done:
-            is_complete = False
-        if is_complete:
-            marks = [await self._mark(store) for store in self.stores]
-            unproven = [db_and_key(place) for place in proxy.table.unproven]
-            self.state.mark_clean(CleanStop(marks[0], marks[1]), unproven)
-
-    async def _mark(self, store: Store) -> StoreMark | None:
-        try:
-            info = await store.refresh()
-        except (StoreUnreachable, ReplyError):
-            return None
-        return StoreMark(info.run_id, info.evicted_keys)
 
     # -- what is watched -----------------------------------------------------------
 
     def _on_gap(self) -> None:
         self._gaps += 1
-        self._make_stale()
+        self.make_stale()
 
-    def _make_stale(self) -> None:
+    def _on_primary_replaced(self) -> None:
+        """It may have lost what the other side has: until that is known no read goes there."""
+        percent = 100 if self.proxy.primary is Side.TARGET else 0
+        last = self.state.migration.verification or Verified(False, False, 0, 0, time.time())
+        self.state.update(
+            read_percent=percent, verification=Verified(**{**_fields(last), "stale": True})
+        )
+        self.proxy.shift(percent)
+        self._gaps += 1
+
+    def make_stale(self) -> None:
         """What was verified may not be true any more."""
         last = self.state.migration.verification
         if last is not None and not last.stale:
@@ -261,7 +206,7 @@ class Controller:
             missing_users=self.watch.missing_users,
             warnings=[
                 (each.name, each.message)
-                for each in self.watch.writers
+                for each in self.watch.warnings
                 if each.severity == "warning" and each.name not in migration.waivers
             ],
         )
@@ -305,6 +250,9 @@ class Controller:
             before = self.point()
             if check(Verb.START, self.state.migration.phase):
                 await self._start(frozenset(allow))
+            elif allow:
+                waivers = self.state.migration.waivers | frozenset(allow)
+                self.state.update(waivers=waivers)
             return {"before": before, "after": self.point()}
 
     async def _start(self, allow: frozenset[str]) -> None:
@@ -312,16 +260,19 @@ class Controller:
         blocking = [
             Blocker(each.name, each.message)
             for each in found
-            if each.severity == "blocker" and each.name not in allow
+            if each.severity == "blocker"
+            and (each.name not in allow or each.name in analysis.NEVER_WAIVED)
         ]
         if blocking:
             raise Refused("analysis", "the analysis found what would break it", blocking)
+        source, target = self.stores
+        of_source: str | None = None
         try:
-            flags = (
-                await feed.switch_on(self.stores[0]),
-                await feed.switch_on(self.stores[1]),
-            )
+            of_source = await feed.switch_on(source)
+            flags = (of_source, await feed.switch_on(target))
         except (feed.EventsRefused, StoreUnreachable) as error:
+            if of_source is not None:
+                await feed.switch_back(source, of_source)
             raise Refused("expiry_events", str(error)) from error
         self.state.update(
             phase=Phase.COPYING,
@@ -333,14 +284,15 @@ class Controller:
         )
         self.state.mark_running()
         await self._write_markers()
-        await self._begin(is_target_empty=self.stores[Side.TARGET].info.keys == 0)
+        await self.begin(is_target_empty=self.stores[Side.TARGET].info.keys == 0)
         self.events.tell("phase", "copying: mirror and backfill have begun")
 
     async def _write_markers(self) -> None:
         mirror = self.proxy.mirror
         with contextlib.suppress(StoreUnreachable, ReplyError, ConnectionError, MirrorAway):
             if mirror is not None:
-                await mirror.applied()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(mirror.applied(), 1.0)
             for store in self.stores:
                 mark = marker.of(self.state.migration, store.side)
                 await marker.write(await store.connection("admin"), mark)
@@ -400,6 +352,9 @@ class Controller:
             check(Verb.SHIFT, self.state.migration.phase)
             if self.proxy.table.is_everything_unproven and percent:
                 raise Refused("backfill_incomplete", "not every key has been copied yet")
+            last = self.state.migration.verification
+            if percent and last is not None and last.stale:
+                raise Refused("not_verified", "the last verification is stale: verify again")
             self.state.update(read_percent=percent)
             self.proxy.shift(percent)
             self.events.tell("shift", f"{percent} % of the reads go to the target")
@@ -435,14 +390,15 @@ class Controller:
         if self._verify_task is not None:
             self._verify_task.cancel()
         flags = self.state.migration.notify_events
+        # Nobody may begin anything on what is being ended.
+        copying, self.copying = self.copying, None
         self.state.update(
             phase=phase, read_percent=read_percent, verification=None, notify_events=(None, None)
         )
         mirror, self.proxy.mirror = self.proxy.mirror, None
         self.proxy.shift(read_percent)
-        assert self.copying is not None
-        await self.copying.stop()
-        self.copying = None
+        assert copying is not None
+        await copying.stop()
         if mirror is not None:
             await mirror.close()
         self.proxy.table.mark_everything_unproven()

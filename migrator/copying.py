@@ -38,6 +38,7 @@ class Copying:
         *,
         buffer_bytes: int,
         on_gap: Callable[[], None],
+        on_primary_replaced: Callable[[], None],
     ) -> None:
         self.proxy = proxy
         self.stores = stores
@@ -45,11 +46,14 @@ class Copying:
         self.mover = Mover(proxy, stores)
         self.repair = Repair(proxy, self.mover, stores)
         self.backfill: Backfill | None = None
-        # Whether keys that only the secondary has stay there.
-        self.keeps_extra_keys = False
+        # The generation in which the secondary was empty when the mirror began.
+        self.empty_in_generation: int | None = None
+        # The primary may have come back with less than it had acknowledged.
+        self.is_primary_replaced = False
         self._on_gap = on_gap
+        self._on_primary_replaced = on_primary_replaced
         self._backfill_task: asyncio.Task[None] | None = None
-        self._run_ids: list[str | None] = [None, None]
+        self._run_ids: list[str | None] = [store.info.run_id or None for store in stores]
         self.feeds = (self._feed(Side.SOURCE), self._feed(Side.TARGET))
         self.repair.start()
 
@@ -66,11 +70,9 @@ class Copying:
         if known is not None and known != run_id and side is self.proxy.primary:
             # It may have come back with older data than it had acknowledged.
             log.error("the %s was restarted or replaced: everything is copied again", side.label)
-            # If it lost data, the other side holds the last copy: a verification shows what is
-            # only there, and the operator decides.
-            self.keeps_extra_keys = True
+            self.is_primary_replaced = True
             self.proxy.table.mark_everything_unproven()
-            self._on_gap()
+            self._on_primary_replaced()
 
     def open_mirror(self, side: Side, run_id: str | None = None) -> Mirror:
         """A mirror to ``side``; the caller gives it to the proxy when the time has come."""
@@ -87,6 +89,7 @@ class Copying:
             bracket=proxy.bracket,
             on_divergence=diverged,
             run_id=run_id,
+            name=b"keyferry-mirror:" + proxy.tag.encode(),
         )
 
     def begin_backfill(
@@ -102,11 +105,12 @@ class Copying:
             return
         backfill = self.backfill = Backfill(
             self.proxy, self.mover, self.stores, position, save,
-            workers=workers, also_secondary=lambda: not self.keeps_extra_keys,
+            workers=workers, also_secondary=self._walks_secondary,
         )  # fmt: skip
 
         async def run() -> None:
             try:
+                await self._end_stale_connections()
                 await backfill.run()
             except asyncio.CancelledError:
                 raise
@@ -116,6 +120,22 @@ class Copying:
             done()
 
         self._backfill_task = asyncio.create_task(run(), name="backfill")
+
+    async def _end_stale_connections(self) -> None:
+        while True:
+            try:
+                return await self.repair.end_stale_connections()
+            except ConnectionError:
+                await asyncio.sleep(0.5)
+
+    def _walks_secondary(self) -> bool:
+        """Whether keys that only the secondary has are removed there.
+
+        Not if it was empty: there are none. Not if the primary lost data: then the
+        secondary holds the last copy, a verification shows it, and the operator decides.
+        """
+        was_empty = self.empty_in_generation == self.proxy.table.generation
+        return not was_empty and not self.is_primary_replaced
 
     @property
     def is_backfilling(self) -> bool:

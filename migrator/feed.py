@@ -110,6 +110,8 @@ class Feed(asyncio.Protocol):
                 await self._lost.wait()
             except (TimeoutError, StoreUnreachable, ReplyError, ConnectionError) as error:
                 log.warning("events of the %s: %s", self._store.side.label, error)
+            except Exception:
+                log.exception("events of the %s", self._store.side.label)
             finally:
                 transport.abort()
                 self._end()
@@ -146,8 +148,10 @@ class Feed(asyncio.Protocol):
                 continue
             if message[0] == b"pmessage":
                 channel = message[2]
-                if channel.startswith(EVENT):
-                    self._on_event(int(channel[len(EVENT) : channel.index(b"__:")]), message[3])
+                # "expired" and "evicted" are of one length.
+                db = channel[len(EVENT) : -len(b"__:expired")]
+                if db.isdigit():  # Anybody may publish to such a channel.
+                    self._on_event(int(db), message[3])
             elif message[0] == b"message" and message[1] == self._channel:
                 future = self._markers.pop(message[2], None)
                 if future is not None and not future.done():
@@ -172,6 +176,10 @@ class Feed(asyncio.Protocol):
             raise StoreUnreachable(f"{self._store.side.label}: the event feed is stuck") from error
         finally:
             self._markers.pop(nonce, None)
+
+    def expect(self) -> None:
+        """From now on events count: a feed that connects later has missed some."""
+        self._was_connected = True
 
     async def close(self) -> None:
         self._was_connected = self.is_connected = False

@@ -7,7 +7,6 @@ begins everything can be released unchanged; behind it nothing turns back.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -39,9 +38,15 @@ async def flip(
     if migration.phase not in RULES[verb].legal:
         _refuse_early(controller, verb)
         return {"before": before, "after": before, "message": f"{verb} was done already"}
-    with contextlib.suppress(ReplyError, ConnectionError):
-        await controller.watch.check_users()
-        await controller.watch.check_writers()
+    secondary = controller.proxy.primary.other.label
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await controller.watch.check_users()
+            await controller.watch.check_warnings()
+    except (TimeoutError, ReplyError, ConnectionError) as error:
+        reason = str(error) or "it gives no answer"
+        unreachable = Blocker(f"{secondary}_unreachable", f"it cannot be asked: {reason}")
+        _refuse(verb, [*blockers_of_flip(controller.facts()), unreachable])
     _refuse(verb, blockers_of_flip(controller.facts()))
     if dry_run:
         return {"before": before, "after": before, "dry_run": True}
@@ -84,7 +89,11 @@ async def _flip(controller: Controller, verb: Verb, max_pause_ms: float) -> floa
                 await proxy.fence()
                 try:
                     await _drain(controller)
-                    _refuse(verb, _blockers_in_fence(controller))
+                    failures = await proxy.open_lanes(proxy.primary.other)
+                    controller.watch.missing_users = [
+                        f"{each.user} (db {each.db}): {each.error}" for each in failures
+                    ]
+                    _refuse(verb, blockers_of_flip(controller.facts(), in_fence=True))
                 except BaseException:
                     proxy.release()
                     raise
@@ -131,18 +140,6 @@ async def _drain(controller: Controller) -> None:
     await mirror.applied()
     await copying.feeds_drained()
     await copying.repair.settle()
-
-
-def _blockers_in_fence(controller: Controller) -> list[Blocker]:
-    proxy = controller.proxy
-    found = blockers_of_flip(controller.facts(), in_fence=True)
-    for user, db, resp in proxy.lanes_in_use():
-        if proxy.ready_lane(proxy.primary.other, user, db, resp) is None:
-            name = user[0].decode(errors="replace") if user else "default"
-            found.append(
-                Blocker("user_missing", f"the lane of {name} to the other side is not ready")
-            )
-    return found
 
 
 def _commit(controller: Controller, verb: Verb, reverse: Mirror) -> None:

@@ -99,6 +99,9 @@ class Mover:
         mirror = self._mirror()
         reader = await self.reader(purpose)
         await mirror.room()
+        if not db and MARKER in keys:
+            # Each side has its own: there is nothing to copy, and so nothing to prove.
+            table.copy_applied(MARKER, table.copy_appended(MARKER))
         unproven = table.unproven
         places = {
             place_of(db, key): key
@@ -122,6 +125,8 @@ class Mover:
         for the caller.
         """
         table = self.proxy.table
+        # Before the reader: behind a flip that comes between them, the append refuses it.
+        mirror = self._mirror()
         reader = await self.reader(purpose)
         place = place_of(db, key)
         if table.is_closed:
@@ -129,7 +134,6 @@ class Mover:
             nothing.set_result([])
             return Copied(nothing, [place], [], 0, 0)
         async with Alone(table, place) as ticket:
-            mirror = self._mirror()
             lease = table.watch((place,), own=ticket)
             try:
                 copies = await reader.read(db, [key])

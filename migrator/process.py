@@ -100,6 +100,7 @@ async def _serve(
         max_clients=settings.max_clients,
         client_output_limit=settings.client_output_limit,
         unproven_limit=settings.unproven_limit,
+        tag=migration.migration_id,
     )
     controller = Controller(settings, state, stores, proxy)
     admin = AdminServer(

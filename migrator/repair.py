@@ -13,8 +13,8 @@ from collections.abc import Iterable
 
 from migrator.bulk import ReplyError
 from migrator.mover import Copied, Mover
-from migrator.stores import Store
-from proxy.keytable import Place, db_and_key
+from migrator.stores import Store, clients_of
+from proxy.keytable import Place, db_and_key, place_of
 from proxy.sent import CopyFailure, MirrorAway
 from proxy.server import Proxy
 
@@ -68,6 +68,10 @@ class Repair:
                 log.warning("repair waits: %s", error)
                 self._proxy.table.owe_again(places)
                 await asyncio.sleep(RETRY_S / 4)
+            except Exception:
+                log.exception("a repair failed by a defect")
+                self._proxy.table.owe_again(places)
+                await asyncio.sleep(RETRY_S)
             else:
                 if retry:
                     # What was refused is refused again at once: the others go on meanwhile.
@@ -85,17 +89,19 @@ class Repair:
         Raises ConnectionError, MirrorAway, ReplyError.
         """
         table = self._proxy.table
-        for _ in range(3):
+        # A verification that looks at the same key makes it touched: until the deadline.
+        while table.unproven:
             places = list(table.unproven)
-            if not places:
-                return True
+            if all(place in self.failing for place in places):
+                return False
             async with self._turn:
                 for at in range(0, len(places), BATCH):
                     await self._repair(places[at : at + BATCH])
             mirror = self._proxy.mirror
             assert mirror is not None, "a fence of this kind stands between two mirrored sides"
             await mirror.applied()
-        return not table.unproven
+            await asyncio.sleep(0.001)
+        return True
 
     async def _repair(self, places: Iterable[Place]) -> list[Place]:
         """Copy these; returns those that the secondary refused. Raises as Mover.copy."""
@@ -106,7 +112,18 @@ class Repair:
             by_db[db].append(key)
         refused: list[Place] = []
         for db, keys in by_db.items():
-            copied = await self._mover.copy(db, keys, "repair", is_repair=True)
+            try:
+                copied = await self._mover.copy(db, keys, "repair", is_repair=True)
+            except MirrorAway as error:
+                mirror = self._proxy.mirror
+                if mirror is None or not mirror.is_connected:
+                    raise
+                # A database that the secondary has not: the others go on.
+                away = [place_of(db, key) for key in keys]
+                self.failing.update(dict.fromkeys(away, str(error)))
+                self._proxy.table.set_aside(away)
+                refused += away
+                continue
             refused += await self._done(copied)
             for place in copied.touched:
                 refused += await self._touched_again(place)
@@ -147,16 +164,17 @@ class Repair:
         stale = self._proxy.stale
         while stale:
             dead = stale[0]
+            alive = self._proxy.local_addresses()
             bulk = await self._stores[dead.side].connection("admin")
             try:
-                text: bytes = await bulk.call("CLIENT", "LIST")
-                for line in text.decode(errors="replace").splitlines():
-                    facts = dict(word.split("=", 1) for word in line.split() if "=" in word)
-                    is_same = facts["id"] == str(dead.client_id)
+                for facts in await clients_of(bulk):
+                    if facts.get("addr") in alive:
+                        continue
+                    is_same = facts.get("id") == str(dead.client_id)
                     is_ours = facts.get("name", "").startswith("keyferry-lane")
-                    if facts["addr"] == dead.address or (is_same and is_ours):
+                    if facts.get("addr") == dead.address or (is_same and is_ours):
                         await bulk.call("CLIENT", "KILL", "ID", facts["id"])
             except ReplyError as error:
                 log.warning("a dead connection cannot be ended on the store: %s", error)
             if stale and stale[0] is dead:
-                stale.pop(0)
+                stale.popleft()

@@ -15,6 +15,8 @@ from proxy.endpoint import Endpoint
 from proxy.sides import Side
 
 OPEN_TIMEOUT_S = 5.0
+# Administration must not hang with a store that does.
+ADMIN_DEADLINE_S = 3.0
 
 
 class StoreUnreachable(ConnectionError):
@@ -54,6 +56,8 @@ class Store:
             bulk = self._connections.get(purpose)
             if bulk is None or bulk.closed:
                 bulk = self._connections[purpose] = await self._open()
+                if purpose != "admin":  # A large value takes its time.
+                    bulk.deadline_s = None
             return bulk
 
     async def _open(self) -> Bulk:
@@ -68,10 +72,15 @@ class Store:
         except (OSError, ReplyError) as error:
             self.is_reachable = False
             raise StoreUnreachable(f"{label} {address}: {error}") from error
-        self.is_reachable = True
         # Analysis tells our own connections from writers that go past the proxy.
-        with contextlib.suppress(ReplyError):
-            await bulk.call("CLIENT", "SETNAME", "keyferry-mover")
+        try:
+            bulk.deadline_s = ADMIN_DEADLINE_S
+            with contextlib.suppress(ReplyError):
+                await bulk.call("CLIENT", "SETNAME", "keyferry-mover")
+        except ConnectionError as error:
+            self.is_reachable = False
+            raise StoreUnreachable(f"{label} {address}: {error}") from error
+        self.is_reachable = True
         return bulk
 
     async def refresh(self) -> StoreInfo:
@@ -109,3 +118,12 @@ class Store:
         for bulk in self._connections.values():
             bulk.close()
         self._connections.clear()
+
+
+async def clients_of(bulk: Bulk) -> list[dict[str, str]]:
+    """The rows of CLIENT LIST. Raises ReplyError, ConnectionError."""
+    text: bytes = await bulk.call("CLIENT", "LIST")
+    return [
+        dict(word.split("=", 1) for word in line.split() if "=" in word)
+        for line in text.decode(errors="replace").splitlines()
+    ]

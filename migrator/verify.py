@@ -206,27 +206,21 @@ class Verification:
         place = place_of(db, key)
         deadline = time.monotonic() + 30.0
         looks = 0
+        patience_s = 0.1
         while time.monotonic() < deadline:
             if place in table.unproven or table.is_closed:
                 await asyncio.sleep(0.02)
                 continue
-            async with Alone(table, place) as ticket:
-                mirror = self._proxy.mirror
-                if mirror is None:
-                    raise MirrorAway("there is no mirror")
-                lease = table.watch((place,), own=ticket)
-                try:
-                    await mirror.applied()
-                    if place in table.unproven:
-                        continue
-                    found = await comparer.compare(db, [key])
-                    if found:
-                        for feed in self._feeds:
-                            await feed.drained()
-                    if place in lease.touched:
-                        continue
-                finally:
-                    lease.end()
+            try:
+                async with Alone(table, place) as ticket, asyncio.timeout(patience_s):
+                    found = await self._look_alone(comparer, db, key, ticket)
+            except TimeoutError:
+                # Clients must not wait for a store that hangs; a large value takes its time.
+                await asyncio.sleep(patience_s)
+                patience_s = min(patience_s * 2, 3.0)
+                continue
+            if found is None:
+                continue
             if not found:
                 return
             looks += 1
@@ -234,6 +228,28 @@ class Verification:
                 return
         self.progress.mismatches += 1
         self.progress.examples.append(f"db {db} {key[:64]!r}: it cannot be copied")
+
+    async def _look_alone(
+        self, comparer: Comparer, db: int, key: bytes, ticket: Alone
+    ) -> list[Difference] | None:
+        """Under a ticket: the differences, or None if the key was touched all the same."""
+        table = self._proxy.table
+        place = place_of(db, key)
+        mirror = self._proxy.mirror
+        if mirror is None:
+            raise MirrorAway("there is no mirror")
+        lease = table.watch((place,), own=ticket)
+        try:
+            await mirror.applied()
+            if place in table.unproven:
+                return None
+            found = await comparer.compare(db, [key])
+            if found:
+                for feed in self._feeds:
+                    await feed.drained()
+            return None if place in lease.touched else found
+        finally:
+            lease.end()
 
     def _mismatch(self, db: int, key: bytes, what: str) -> bool:
         """A certain difference. True: it is being repaired, and must be looked at again."""

@@ -20,6 +20,7 @@ from migrator.stores import Store, StoreUnreachable
 from proxy.commands import Kind
 from proxy.commands.engine import Engine
 from proxy.server import Proxy
+from proxy.sides import Side
 
 log = logging.getLogger("keyferry.watch")
 
@@ -27,7 +28,7 @@ EVERY_S = 1.0
 
 
 class Watch:
-    """``commands_per_second``, ``missing_users`` and ``writers`` are of the last look."""
+    """``commands_per_second``, ``missing_users`` and ``warnings`` are of the last look."""
 
     def __init__(
         self, proxy: Proxy, stores: tuple[Store, Store], on_look: Callable[[], None]
@@ -36,7 +37,7 @@ class Watch:
         self.stores = stores
         self.commands_per_second = 0.0
         self.missing_users: list[str] = []
-        self.writers: list[Finding] = []
+        self.warnings: list[Finding] = []
         self._on_look = on_look
         self._mirroring_since = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -52,7 +53,7 @@ class Watch:
     def begin_mirroring(self) -> None:
         """From now on a write past the proxy is one that is missed."""
         self._mirroring_since = time.monotonic()
-        self.missing_users, self.writers = [], []
+        self.missing_users, self.warnings = [], []
 
     async def _run(self) -> None:
         last_total, last_at = self.proxy.stats.total, time.monotonic()
@@ -63,11 +64,13 @@ class Watch:
             self.commands_per_second = (total - last_total) / (now - last_at)
             last_total, last_at = total, now
             rounds += 1
-            self._on_look()
             try:
+                self._on_look()
                 await self._look(rounds)
             except (StoreUnreachable, ReplyError, ConnectionError) as error:
                 log.debug("watching: %s", error)
+            except Exception:
+                log.exception("watching failed by a defect")
 
     async def _look(self, rounds: int) -> None:
         is_mirroring = self.proxy.mirror is not None
@@ -77,13 +80,16 @@ class Watch:
                     await store.refresh()
         if rounds % 5 == 0:
             await self.measure_clocks()
+            await self.proxy.learn_auth()
         if is_mirroring and rounds % 3 == 0:
             await self.check_users()
-            await self.check_writers()
+            await self.check_warnings()
 
     async def measure_clocks(self) -> None:
         """How far each store's clock is from ours, and what engine it is."""
         for store in self.stores:
+            if not store.is_reachable:
+                continue
             with contextlib.suppress(StoreUnreachable, ReplyError, ConnectionError):
                 offset = await measure_offset(await store.connection("admin"))
                 self.proxy.clock_offsets_ms[store.side] = offset.offset_ms
@@ -101,12 +107,20 @@ class Watch:
         failures = await self.proxy.open_lanes(self.proxy.primary.other)
         self.missing_users = [f"{each.user} (db {each.db}): {each.error}" for each in failures]
 
-    async def check_writers(self) -> None:
-        """Whether somebody writes to the primary past the proxy. Raises ConnectionError."""
+    async def check_warnings(self) -> None:
+        """Writers past the proxy, clocks, missing commands. Raises ConnectionError, ReplyError."""
         within_s = time.monotonic() - self._mirroring_since - 1.0
-        self.writers = await analysis.other_writers(
-            self.stores[self.proxy.primary], self.is_write, within_s
+        primary, secondary = (
+            self.stores[self.proxy.primary],
+            self.stores[self.proxy.primary.other],
         )
+        found = await analysis.other_writers(
+            primary, self.is_write, within_s, self.proxy.local_addresses()
+        )
+        # On the way back every command of the new store may have been used by now.
+        if self.proxy.primary is Side.SOURCE:
+            found += await analysis.standing_warnings(primary, secondary, self.is_write)
+        self.warnings = found
 
     def is_write(self, name: bytes) -> bool:
         """Whether a command, as CLIENT LIST names it, writes."""

@@ -110,6 +110,8 @@ class KeyTable:
         self.active = 0
         self.is_closed = False
         self._on_idle: Callable[[], None] | None = None
+        self._ready: deque[Ticket] = deque()
+        self._is_waking = False
         self._at_the_gate: deque[Callable[[], None]] = deque()
         self._copy_number = 0
 
@@ -174,11 +176,23 @@ class KeyTable:
             elif not entry.in_flight and not entry.unapplied:
                 del entries[place]
         self.active -= 1
-        for follower in ready:
-            follower.go()
+        if ready:
+            self._wake(ready)
         if not self.active and self._on_idle is not None:
             on_idle, self._on_idle = self._on_idle, None
             on_idle()
+
+    def _wake(self, ready: list[Ticket]) -> None:
+        # Not recursive: where lanes are lost, whoever goes is done at once and releases in turn,
+        # and the queue of a hot key may be longer than the stack is deep.
+        self._ready.extend(ready)
+        if not self._is_waking:
+            self._is_waking = True
+            try:
+                while self._ready:
+                    self._ready.popleft().go()
+            finally:
+                self._is_waking = False
 
     def _advance(self, entry: Entry, ready: list[Ticket]) -> None:
         work = [entry]

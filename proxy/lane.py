@@ -22,6 +22,7 @@ from .sides import Side
 log = logging.getLogger("keyferry.lane")
 
 PUSH = 62  # ord(">")
+HANDSHAKE_S = 5.0
 
 
 class Op(Protocol):
@@ -37,10 +38,12 @@ class Op(Protocol):
 class Call:
     """An operation of the proxy's own: a future of the raw reply frame."""
 
-    __slots__ = ("future",)
+    __slots__ = ("at", "future")
 
     def __init__(self) -> None:
-        self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[bytes] = loop.create_future()
+        self.at = loop.time()
 
     def reply(self, frame: bytes) -> None:
         if not self.future.done():
@@ -58,8 +61,8 @@ def handshake_commands(
     """The commands that put a fresh connection in its state: (wire bytes, must succeed)."""
     commands: list[tuple[bytes, bool]] = []
     if user is not None:
-        words = (b"AUTH", user[1]) if user[0] == b"default" else (b"AUTH", user[0], user[1])
-        commands.append((encode_command(*words), True))
+        # Always with the name: the short form is an error where the default user has no password.
+        commands.append((encode_command(b"AUTH", *user), True))
     if resp == 3:
         commands.append((encode_command(b"HELLO", b"3"), True))
     if db:
@@ -112,6 +115,8 @@ class Lane(asyncio.Protocol):
         self.is_lost = False
         self.is_paused = False
         self.ops: deque[Op] = deque()
+        # Batches of replies that have come: it stands still where the store hangs.
+        self.batches = 0
         self._out: list[bytes] = []
         self._is_scheduled = False
         self._handshake: deque[tuple[bytes, bool]] = deque()
@@ -121,6 +126,8 @@ class Lane(asyncio.Protocol):
         self._after_batch = after_batch
         self._on_lost = on_lost
         self._high_water = high_water
+        # Bytes that wait for the handshake.
+        self._early = 0
         self._when_settled: list[Callable[[bytes | None], None]] = []
         self._when_writable: list[Callable[[], None]] = []
         self._opening = self._loop.create_task(self._open(), name=f"open {self}")
@@ -147,10 +154,17 @@ class Lane(asyncio.Protocol):
         transport.set_write_buffer_limits(high=self._high_water)
         name = transport.get_extra_info("sockname")
         if isinstance(name, tuple):
-            self.local_address = f"{name[0]}:{name[1]}"
+            host = f"[{name[0]}]" if ":" in name[0] else name[0]
+            self.local_address = f"{host}:{name[1]}"
         steps = handshake_commands(self.user, self.db, self.resp, self.name)
         self._handshake.extend(steps)
         transport.write(b"".join(raw for raw, _ in steps))
+        self._loop.call_later(HANDSHAKE_S, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self.is_ready and not self.is_lost:
+            log.warning("%s: it does not answer", self)
+            self._end(None)
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.is_lost:
@@ -217,9 +231,16 @@ class Lane(asyncio.Protocol):
             return
         self.ops.append(op)
         self._out.append(raw)
-        if not self._is_scheduled and self.is_ready:
+        if not self._is_scheduled:
+            self._schedule(len(raw))
+
+    def _schedule(self, size: int) -> None:
+        if self.is_ready:
             self._is_scheduled = True
             self._loop.call_soon(self._flush)
+        else:
+            self._early += size
+            self.is_paused = self._early > self._high_water
 
     def send_batch(self, ops: Sequence[Op], raw: bytes) -> None:
         """Send commands that were encoded together; one operation per command."""
@@ -229,9 +250,8 @@ class Lane(asyncio.Protocol):
             return
         self.ops.extend(ops)
         self._out.append(raw)
-        if not self._is_scheduled and self.is_ready:
-            self._is_scheduled = True
-            self._loop.call_soon(self._flush)
+        if not self._is_scheduled:
+            self._schedule(len(raw))
 
     async def call(self, *words: bytes) -> bytes:
         """Run a command of the proxy's own and return the raw reply frame."""
@@ -269,6 +289,7 @@ class Lane(asyncio.Protocol):
             log.error("%s: not a RESP reply: %s", self, error)
             self._end(None)
             return
+        self.batches += 1
         ops = self.ops
         if not self.is_ready:
             frames = self._shake(frames)
@@ -307,7 +328,9 @@ class Lane(asyncio.Protocol):
                 self.client_id = parse(frame)
             if not self._handshake:
                 self.is_ready = True
+                self.is_paused = False
                 self._settle(None)
                 if self._out:
                     self._flush()
+                self._wake_writers()
         return []

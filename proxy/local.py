@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .session import Session
 
 OK = b"+OK\r\n"
+# What a client may send before it has logged in.
+BEFORE_LOGIN = (b"AUTH", b"HELLO", b"QUIT", b"RESET")
 NOAUTH = b"-NOAUTH Authentication required.\r\n"
 NOAUTH_HELLO = (
     b"-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO "
@@ -33,13 +35,8 @@ _NAME = re.compile(rb"[!-~]*")
 
 def answer(session: Session, request: Request) -> bool:
     """Answer a LOCAL command; the client's outstanding replies are in. Returns True: consumed."""
-    name = request.name
-    may_come_first = name in (b"AUTH", b"HELLO", b"QUIT", b"RESET")
-    if session.user is None and session.proxy.auth_required and not may_come_first:
-        session.out.append(NOAUTH)
-        return True
-    handler = _COMMANDS.get(name)
-    assert handler is not None, f"{name!r} is LOCAL and nothing answers it"
+    handler = _COMMANDS.get(request.name)
+    assert handler is not None, f"{request.name!r} is LOCAL and nothing answers it"
     handler(session, request)
     return True
 
@@ -60,6 +57,8 @@ def _upstream(session: Session, raw: bytes, then: Callable[[bytes], None]) -> No
 
 def _log_in(session: Session, user: bytes, password: bytes) -> None:
     session.user = (user, password)
+    session.may_pass = True
+    session.uses_lanes = False
     session.scanner_limits(LIMITS)
     session.change_lane()
     session.proxy.note_user(session)
@@ -109,13 +108,15 @@ def _hello(session: Session, request: Request) -> None:
                 error(f"ERR Syntax error in HELLO option '{args[at].decode(errors='replace')}'")
             )
             return
-    if user is None and session.user is None and session.proxy.auth_required:
+    if user is None and not session.may_pass:
         session.out.append(NOAUTH_HELLO)
         return
     if name is not None and not _NAME.fullmatch(name):
         session.out.append(_BAD_NAME)
         return
-    words = (b"HELLO", b"2") if user is None else (b"HELLO", b"2", b"AUTH", *user)
+    # The connection for passwords may be anybody's: it asks as whoever the client is.
+    asks_as = user or session.user
+    words = (b"HELLO", b"2") if asks_as is None else (b"HELLO", b"2", b"AUTH", *asks_as)
 
     def greeted(frame: bytes) -> None:
         if is_error(frame):
@@ -159,7 +160,7 @@ def _select(session: Session, request: Request) -> None:
     index = request.arg(1)
     if not _INDEX.fullmatch(index):
         # It cannot succeed, so it cannot change the lane: the server's own words.
-        _upstream(session, request.raw, session.out.append)
+        _upstream(session, request.raw, lambda frame: session.out.append(frame))
         return
     proxy = session.proxy
     db = int(index)
@@ -181,6 +182,8 @@ def _select(session: Session, request: Request) -> None:
 
 def _reset(session: Session, request: Request) -> None:
     session.user = None
+    session.may_pass = not session.proxy.auth_required
+    session.uses_lanes = False
     session.db = session.proxy.initial_db
     session.resp = 2
     session.name = b""

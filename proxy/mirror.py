@@ -11,6 +11,7 @@ its bound, effects are dropped and their keys become unproven, each once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -39,6 +40,7 @@ log = logging.getLogger("keyferry.mirror")
 OK = b"+OK\r\n"
 # Databases that are asked for when the mirror connects; others when they are first used.
 LIKELY_DBS = 16
+HEARTBEAT_S = 0.5
 
 
 class Mirror:
@@ -58,6 +60,7 @@ class Mirror:
         run_id: str | None = None,
         bracket: Callable[[float], Clock],
         on_divergence: Callable[[str], None] = lambda name: None,
+        name: bytes = b"keyferry-mirror",
     ) -> None:
         self.table = table
         self.endpoint = endpoint
@@ -71,6 +74,7 @@ class Mirror:
         self.divergences = 0
         self.owed_flushes: list[int | None] = []
         self._bracket = bracket
+        self._name = name
         self._on_divergence = on_divergence
         self._loop = asyncio.get_running_loop()
         self._lane: Lane | None = None
@@ -93,21 +97,31 @@ class Mirror:
                 self.endpoint,
                 self.side,
                 user=login_of(self.endpoint),
-                name=b"keyferry-mirror",
+                name=self._name,
                 after_batch=self._after_batch,
                 on_lost=self._on_lost,
             )
             try:
                 if await lane.ready() is None and await self._take_over(lane):
                     pause = 0.05
-                    await self._lost.wait()
+                    await self._beat(lane)
             except ConnectionError:
                 pass
+            except Exception:
+                log.exception("the mirror to the %s cannot be taken over", self.side.label)
             finally:
                 if not lane.is_lost:
                     lane.close()
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
+
+    async def _beat(self, lane: Lane) -> None:
+        """Until the connection is lost: have something under way, so that the lag is true."""
+        while not self._lost.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._lost.wait(), HEARTBEAT_S)
+            if not lane.ops:
+                lane.send(Call(), b"*1\r\n$4\r\nPING\r\n")
 
     async def _take_over(self, lane: Lane) -> bool:
         """Make sure of what the secondary is, and of what the last connection left."""
@@ -131,14 +145,16 @@ class Mirror:
         self._db = 0
         await self._learn_databases(lane)
         self.refusal = None
-        owed, self.owed_flushes = self.owed_flushes, []
-        for at, db in enumerate(owed):
-            try:
-                await self._flush_now(lane, db)
-            except ConnectionError:
-                self.owed_flushes = owed[at:] + self.owed_flushes
-                raise
-            self.table.unapplied_everywhere -= 1
+        while self.owed_flushes:
+            # It stays owed until it is done: a stop, or a loss, may come in between.
+            db = self.owed_flushes[0]
+            is_done = await self._flush_now(lane, db)
+            if self.owed_flushes and self.owed_flushes[0] == db:
+                self.owed_flushes.pop(0)
+                self.table.unapplied_everywhere -= 1
+            if not is_done:
+                self.table.mark_everything_unproven()
+        # Nothing is awaited between the last look at what is owed and this.
         self.is_connected = True
         log.info("the mirror to the %s is connected", self.side.label)
         if self.table.on_owed is not None and self.table.has_owed:
@@ -174,13 +190,15 @@ class Mirror:
         if answer.exception() is None and answer.result() == OK:
             self._dbs.add(db)
 
-    async def _flush_now(self, lane: Lane, db: int | None) -> None:
+    async def _flush_now(self, lane: Lane, db: int | None) -> bool:
+        """Carry out an owed flush. False: the secondary refused it, or has no such database."""
         if db is None:
-            await lane.call(b"FLUSHALL")
-        else:
-            await lane.call(b"SELECT", b"%d" % db)
-            await lane.call(b"FLUSHDB")
-            await lane.call(b"SELECT", b"0")
+            return not is_error(await lane.call(b"FLUSHALL"))
+        if is_error(await lane.call(b"SELECT", b"%d" % db)):
+            return False
+        flushed = await lane.call(b"FLUSHDB")
+        await lane.call(b"SELECT", b"0")
+        return not is_error(flushed)
 
     def _on_lost(self, lane: Lane) -> None:
         if self.is_connected:
@@ -202,6 +220,7 @@ class Mirror:
         await asyncio.gather(self._task, return_exceptions=True)
         if self._lane is not None:
             self._lane.close()
+        self.table.unapplied_everywhere -= len(self.owed_flushes)
 
     # -- appending ----------------------------------------------------------------
 
@@ -223,7 +242,7 @@ class Mirror:
         if frame[0] in ERROR_BYTES:
             return
         table = self.table
-        if command.moves_data and table.is_everything_unproven:
+        if command.moves_data and (table.is_everything_unproven or hides_inputs(command, request)):
             self._mark_written(db, command, request)
             return
         rule = command.effect
@@ -231,7 +250,8 @@ class Mirror:
             if table.unproven and table.drops(places):
                 self._mark_written(db, command, request)
                 return
-            self.append(db, request.raw, places, frame, command.name)
+            moved = written_places(db, command, request) if command.moves_data else ()
+            self.append(db, request.raw, places, frame, command.name, moved)
             return
         value = parse(frame)
         try:
@@ -251,21 +271,31 @@ class Mirror:
         if self.table.unproven and self.table.drops(places):
             self._mark_written(db, command, request)
             return
+        moved = written_places(db, command, request) if command.moves_data else ()
         for effect in effects:
             check = effect.check
             expected = check if isinstance(check, bytes) else None
             if check is Check.SAME:
                 expected = frame
-            self.append(db, effect.raw, places, expected, command.name)
+            self.append(db, effect.raw, places, expected, command.name, moved)
 
     def _mark_written(self, db: int, command: Command, request: Request) -> None:
         for place in written_places(db, command, request):
             self.table.mark_unproven(place)
 
     def append(
-        self, db: int, raw: bytes, places: Sequence[Place], expected: bytes | None, name: str
+        self,
+        db: int,
+        raw: bytes,
+        places: Sequence[Place],
+        expected: bytes | None,
+        name: str,
+        moved: Sequence[Place] = (),
     ) -> None:
-        """Send one effect. ``expected``: the reply it must get; None: any but an error."""
+        """Send one effect. ``expected``: the reply it must get; None: any but an error.
+
+        ``moved``: which places it writes with the data of others.
+        """
         lane = self._lane
         size = len(raw)
         if (
@@ -280,7 +310,7 @@ class Mirror:
         self.lag_bytes += size
         self.lag_operations += 1
         self.table.appended(places)
-        lane.send(SentEffect(self, places, expected, name, size, self._loop.time()), raw)
+        lane.send(SentEffect(self, places, expected, name, size, self._loop.time(), moved), raw)
 
     def append_flush(self, db: int | None, raw: bytes) -> None:
         """Append a FLUSHDB of ``db``, or a FLUSHALL (None)."""
@@ -384,6 +414,15 @@ class Mirror:
             await self._lane.call(b"PING")
         except ConnectionError as error:
             raise MirrorAway(f"the mirror to the {self.side.label} was lost") from error
+
+
+def hides_inputs(command: Command, request: Request) -> bool:
+    """Whether the reply can be the same although an input was not.
+
+    With several inputs, one that has expired on the secondary only need not show in
+    a count; PFMERGE answers OK whatever it finds.
+    """
+    return command.name == "pfmerge" or len(command.keys(request)) > 2
 
 
 def _run_id(info: bytes) -> str:

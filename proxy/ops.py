@@ -186,10 +186,12 @@ class Block(Ticket):
             self.session.reply(frame)
 
     def _executed(self, frame: bytes) -> None:
-        if frame.startswith(b"*") and not frame.startswith(b"*-"):
-            for item, child in zip(self.items, split_array(frame), strict=True):
-                self._record(*item, child)
-        self.session.proxy.table.release(self)
+        try:
+            if frame.startswith(b"*") and not frame.startswith(b"*-"):
+                for item, child in zip(self.items, split_array(frame), strict=True):
+                    self._record(*item, child)
+        finally:
+            self.session.proxy.table.release(self)
 
     def _record(self, command: Command, request: Request, frame: bytes) -> None:
         mirror = self.session.proxy.mirror
@@ -234,6 +236,8 @@ class Barrier:
         mirror = proxy.mirror
         if mirror is not None and frame[0] not in ERROR_BYTES:
             if self.command.kind is Kind.BARRIER:
+                # A copy may have been read since it was sent, and before it was executed.
+                proxy.table.touch_everything()
                 db = None if self.command.name == "flushall" else self.db
                 mirror.append_flush(db, self.request.raw)
                 proxy.flushed(db)

@@ -56,7 +56,7 @@ def is_away_error(frame: bytes) -> bool:
 class SentEffect:
     """One effect that waits for the secondary's reply."""
 
-    __slots__ = ("at", "expected", "mirror", "name", "places", "size")
+    __slots__ = ("at", "expected", "mirror", "moved", "name", "places", "size")
 
     def __init__(
         self,
@@ -66,10 +66,13 @@ class SentEffect:
         name: str,
         size: int,
         at: float,
+        moved: Sequence[Place] = (),
     ) -> None:
         self.mirror = mirror
         self.places = places
         self.expected = expected
+        # What it made of other keys: no better than those were.
+        self.moved = moved
         self.name = name
         self.size = size
         self.at = at
@@ -80,6 +83,12 @@ class SentEffect:
         mirror.lag_operations -= 1
         if frame != self.expected:
             mirror.compare(self, frame)
+        if self.moved:
+            # An input may have turned out to differ since this was sent behind it.
+            unproven = mirror.table.unproven
+            if any(place in unproven for place in self.places):
+                for place in self.moved:
+                    mirror.table.mark_unproven(place)
         mirror.table.applied(self.places)
 
     def lost(self) -> None:

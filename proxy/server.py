@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -31,6 +32,11 @@ log = logging.getLogger("keyferry.proxy")
 
 User = tuple[bytes, bytes] | None
 
+# Reads whose answers are of the store, not of the data: encodings, payloads, idle times.
+NEVER_SHIFTED = ("dump", "memory", "object", "xinfo", "xpending")
+# A secondary that answers nothing for so long is not asked for reads.
+SECONDARY_PATIENCE_S = 1.0
+
 
 class StaleConnection(NamedTuple):
     """A dead upstream connection whose bytes the store may still read later."""
@@ -38,7 +44,7 @@ class StaleConnection(NamedTuple):
     side: Side
     client_id: int | None
     address: str
-    """Our end of it, ``host:port``, as the store sees it unless an address translator stands between."""
+    """Our end of it, ``host:port``, as the store sees it if no translator stands between."""
 
 
 class LaneFailure(NamedTuple):
@@ -61,12 +67,15 @@ class Proxy:
         max_clients: int = 10_000,
         client_output_limit: int = 256 * 1024 * 1024,
         unproven_limit: int = 1_000_000,
+        tag: str = "",
     ) -> None:
         self.endpoints = endpoints
         self.commands = commands
         self.primary = primary
         self.initial_db = endpoints[0].db
         self.max_clients = max_clients
+        # Ends the names of our connections that write, so that they are found on the stores.
+        self.tag = tag
         self.client_output_limit = client_output_limit
         self.table = KeyTable(unproven_limit)
         self.mirror: Mirror | None = None
@@ -74,7 +83,7 @@ class Proxy:
         self.sessions: set[Session] = set()
         self.dirty: list[Session] = []
         self.auth_required = False
-        self.stale: list[StaleConnection] = []
+        self.stale: deque[StaleConnection] = deque(maxlen=1000)
         self.clock_offsets_ms = [0.0, 0.0]
         self.clock_errors_ms = [0.0, 0.0]
         self.engines = [UNKNOWN, UNKNOWN]
@@ -84,10 +93,11 @@ class Proxy:
         loop = asyncio.get_running_loop()
         self.now = loop.time
         self._loop = loop
+        self._logins: dict[Side, Lane] = {}
         self._lanes: dict[tuple[Side, User, int, int], Lane] = {}
-        self._login: Lane | None = None
         self._retry_at: dict[tuple[Side, User, int, int], float] = {}
         self._server: asyncio.Server | None = None
+        self._ticking: asyncio.Task[None] | None = None
         self._last_client_id = 0
 
     # -- life ------------------------------------------------------------------
@@ -98,18 +108,21 @@ class Proxy:
         self._server = await self._loop.create_server(
             lambda: Session(self), host, port, backlog=4096
         )
+        self._ticking = self._loop.create_task(self._tick(), name="lanes that hang")
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Stop listening, end all clients and lanes; the mirror is its owner's."""
+        if self._ticking is not None:
+            self._ticking.cancel()
         if self._server is not None:
             self._server.close()
         for session in list(self.sessions):
             session.close()
         for lane in list(self._lanes.values()):
             lane.close()
-        if self._login is not None:
-            self._login.close()
+        for lane in self._logins.values():
+            lane.close()
 
     async def learn_auth(self) -> None:
         """Find out whether the primary wants a password of the default user."""
@@ -164,7 +177,7 @@ class Proxy:
                 user=user,
                 db=db,
                 resp=resp,
-                name=b"keyferry-lane",
+                name=b"keyferry-lane:" + self.tag.encode(),
                 after_batch=self.flush_dirty,
                 on_lost=self._on_lost,
             )
@@ -184,11 +197,9 @@ class Proxy:
 
     def login_lane(self) -> Lane:
         """The connection on which passwords are verified: it never carries a client's command."""
-        lane = self._login
-        if lane is None or lane.is_lost or lane.side is not self.primary:
-            if lane is not None:
-                lane.close()
-            lane = self._login = Lane(
+        lane = self._logins.get(self.primary)
+        if lane is None or lane.is_lost:
+            lane = self._logins[self.primary] = Lane(
                 self.endpoints[self.primary],
                 self.primary,
                 name=b"keyferry-login",
@@ -200,12 +211,28 @@ class Proxy:
         key = (lane.side, lane.user, lane.db, lane.resp)
         if self._lanes.get(key) is lane:
             del self._lanes[key]
-        if lane.local_address and lane.side is self.primary and self.mirror is not None:
+        if lane.side is self.primary and (lane.local_address or lane.client_id is not None):
             self.stale.append(StaleConnection(lane.side, lane.client_id, lane.local_address))
 
+    async def _tick(self) -> None:
+        """End lanes to the secondary that hang: what they owe is asked of the primary."""
+        seen: dict[Lane, int] = {}
+        while True:
+            await asyncio.sleep(SECONDARY_PATIENCE_S)
+            secondary = [each for each in self._lanes.values() if each.side is not self.primary]
+            for lane in secondary:
+                if lane.ops and lane.is_ready and seen.get(lane) == lane.batches:
+                    log.warning("%s: no reply for a second: ended", lane)
+                    lane.close()
+            seen = {lane: lane.batches for lane in secondary if lane.ops}
+
+    def local_addresses(self) -> set[str]:
+        """Our ends of the lanes, as a store's CLIENT LIST shows them."""
+        return {lane.local_address for lane in (*self._lanes.values(), *self._logins.values())}
+
     def lanes_in_use(self) -> set[tuple[User, int, int]]:
-        """(user, db, resp) of every connected client."""
-        return {(each.user, each.db, each.resp) for each in self.sessions}
+        """(user, db, resp) of every client that has sent a command as what it is now."""
+        return {(each.user, each.db, each.resp) for each in self.sessions if each.uses_lanes}
 
     async def open_lanes(self, side: Side) -> list[LaneFailure]:
         """Make sure that every client's lane to ``side`` is ready; what fails is returned."""
@@ -234,9 +261,10 @@ class Proxy:
     async def _no_password_works(self, side: Side, db: int, resp: int) -> bytes | None:
         """A client that never logs in must not need to on the other side."""
         try:
-            reply = await self.lane(side, None, db, resp).call(b"PING")
-        except ConnectionError:
-            return b"-ERR the connection was lost"
+            call = self.lane(side, None, db, resp).call(b"PING")
+            reply = await asyncio.wait_for(call, SECONDARY_PATIENCE_S)
+        except (ConnectionError, TimeoutError):
+            return b"-ERR Keyferry lost the connection"
         return reply if reply.startswith(b"-NOAUTH") else None
 
     # -- reads -------------------------------------------------------------------
@@ -254,14 +282,17 @@ class Proxy:
         """
         primary = self.primary
         places = places_of(db, command, request)
-        if not places or command.unknown_keys(request):
+        if not places or command.name.startswith(NEVER_SHIFTED) or command.unknown_keys(request):
             return primary
         first = places[0] if isinstance(places[0], bytes) else places[0][1]
         wanted = Side.TARGET if zlib.crc32(first) % 100 < self.read_percent else Side.SOURCE
-        if wanted is primary or self.mirror is None or not self.mirror.is_connected:
+        mirror = self.mirror
+        if wanted is primary or mirror is None or not mirror.is_connected:
+            return primary
+        if mirror.lag_ms > SECONDARY_PATIENCE_S * 1000.0:
             return primary
         is_settled = self.table.is_settled
-        return wanted if all(is_settled(place) for place in places) else primary
+        return wanted if all(map(is_settled, places)) else primary
 
     # -- time --------------------------------------------------------------------
 
@@ -308,6 +339,10 @@ class Proxy:
         """Swap the roles. Inside the fence only, behind the durable commit."""
         assert self.table.is_closed
         self.table.touch_everything()
+        for session in self.sessions:
+            # The new primary's lane may be the one that a read is outstanding on: what
+            # follows waits for that read, as it does at every change of upstream.
+            session.forget_lanes()
         self.primary = primary
         self.mirror = mirror
         self.shift(read_percent)

@@ -21,10 +21,11 @@ from .commands import Command, Kind
 from .keytable import Place, place_of
 from .lane import Lane
 from .metrics import CommandClass
-from .ops import CURSOR_TAG, Barrier, Block, CursorRead, Reaction, ShiftedRead, Trim, Write
+from .ops import CURSOR_TAG, Barrier, CursorRead, Reaction, ShiftedRead, Trim, Write
 from .places import places_of
 from .resp import LIMITS, UNAUTHENTICATED, Limits, Request, RequestScanner, encode_command
 from .sides import Side
+from .transaction import Transaction
 
 if TYPE_CHECKING:
     from .server import Proxy
@@ -36,23 +37,9 @@ log = logging.getLogger("keyferry.session")
 MAX_OUTSTANDING = 4096
 # Requests parsed and not sent, at which reading from the client stops.
 MAX_BACKLOG = 2048
-
-OK = b"+OK\r\n"
-QUEUED = b"+QUEUED\r\n"
-EXECABORT = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
-
-
-class Transaction:
-    """A MULTI that is arriving: what was queued, and what each step answers."""
-
-    __slots__ = ("answered", "items", "replies", "size", "was_refused")
-
-    def __init__(self) -> None:
-        self.items: list[tuple[Command, Request]] = []
-        self.replies: list[bytes] = [OK]
-        self.answered = 0
-        self.was_refused = False
-        self.size = 0
+MAX_UNSENT = 1024 * 1024
+# Bytes of one request: client-query-buffer-limit of the servers.
+MAX_REQUEST = 1024 * 1024 * 1024
 
 
 class Session(asyncio.Protocol):
@@ -73,6 +60,9 @@ class Session(asyncio.Protocol):
         self.stalled: deque[tuple[Request, bytes]] | None = None
         self.transaction: Transaction | None = None
         self.is_closed = False
+        # Whether the client has logged in, where that is asked of it.
+        self.may_pass = not proxy.auth_required
+        self.uses_lanes = False
         self._lane: Lane | None = None
         self._primary: Lane | None = None
         self._scanner = RequestScanner(UNAUTHENTICATED if proxy.auth_required else LIMITS)
@@ -81,6 +71,8 @@ class Session(asyncio.Protocol):
         self._holds = 0
         self._is_slow = False
         self._is_reading = True
+        # Bytes that came since the backlog was last empty.
+        self._unsent = 0
         self._is_ended = False
         self._protocol_error: bytes | None = None
         # Latency is sampled: one command of each batch that a client sends.
@@ -120,6 +112,13 @@ class Session(asyncio.Protocol):
             self._protocol_error = self._scanner.error.reply
         if requests:
             self.backlog.extend(requests)
+        elif self._scanner.pending > MAX_REQUEST:
+            log.warning("client %d: a request of more than 1 GiB: closed", self.id)
+            self.proxy.stats.client_error("request_limit")
+            self.close()
+            return
+        if self.backlog:
+            self._unsent += len(data)
         if not self._is_running:
             self.run()
 
@@ -166,7 +165,15 @@ class Session(asyncio.Protocol):
             if self._is_slow or self.outstanding >= MAX_OUTSTANDING:
                 break
             request = backlog[0]
-            if not self._step(request):
+            try:
+                has_gone = self._step(request)
+            except Exception:
+                # A defect of ours ends this client, and nobody else's wait.
+                log.exception("client %d: %s could not be served", self.id, request.name)
+                self._is_running = False
+                self.close()
+                return
+            if not has_gone:
                 break
             # A lost lane closes the session, and that empties the backlog.
             if backlog:
@@ -181,7 +188,7 @@ class Session(asyncio.Protocol):
         if self.outstanding or self._holds:
             return
         if self.transaction is not None:
-            self._answer_early(self.transaction)
+            self.transaction.answer(self)
         if self._protocol_error is not None:
             self.proxy.stats.client_error("protocol")
             self.out.append(self._protocol_error)
@@ -192,8 +199,13 @@ class Session(asyncio.Protocol):
     def _regulate(self) -> None:
         if self.is_closed or self.transport is None:
             return
+        if not self.backlog:
+            self._unsent = 0
         wants_more = (
-            len(self.backlog) < MAX_BACKLOG and not self._is_slow and self._protocol_error is None
+            self._unsent < MAX_UNSENT
+            and len(self.backlog) < MAX_BACKLOG
+            and not self._is_slow
+            and self._protocol_error is None
         )
         if wants_more is not self._is_reading:
             self._is_reading = wants_more
@@ -205,32 +217,38 @@ class Session(asyncio.Protocol):
     def _step(self, request: Request) -> bool:
         """Dispatch one command; False: it cannot go yet."""
         if self.transaction is not None:
-            return self._queue(self.transaction, request)
+            return self.transaction.take(self, request)
         command = self.proxy.commands.lookup(request)
         if command is None or not command.fits(request.argc):
             return self._refuse(self.proxy.commands.check(request) or b"-ERR unknown command\r\n")
+        # Servers look at name and arguments first, and then at who asks.
+        if not self.may_pass and request.name not in local.BEFORE_LOGIN:
+            return self._refuse(local.NOAUTH)
         kind = command.kind
         if kind is Kind.READ:
             proxy = self.proxy
             if proxy.splits_reads:
                 return self._read(command, request)
-            lane = self._primary_lane()
-            if not self._use(lane):
+            lane = self.primary_lane()
+            if not self.use(lane):
                 return False
-            self._count(lane.side, CommandClass.READ)
+            self.count(lane.side, CommandClass.READ)
             lane.send(self, request.raw)
             return True
         if kind is Kind.WRITE:
             return self._write_command(command, request)
         if kind is Kind.NODE:
-            lane = self._primary_lane()
-            if not self._use(lane):
+            lane = self.primary_lane()
+            if not self.use(lane):
                 return False
-            self._count(lane.side, CommandClass.OTHER)
+            self.count(lane.side, CommandClass.OTHER)
             lane.send(self, request.raw)
             return True
         if kind is Kind.TRANSACTION:
-            return self._begin(request)
+            if request.name != b"MULTI":
+                return self._refuse(b"-ERR %b without MULTI\r\n" % request.name)
+            self.transaction = Transaction()
+            return True
         if kind is Kind.LOCAL:
             return not self.outstanding and local.answer(self, request)
         if kind is Kind.CURSOR:
@@ -240,7 +258,7 @@ class Session(asyncio.Protocol):
         assert command.error is not None, f"{command} has no treatment"
         return self._refuse(command.error)
 
-    def _count(self, side: Side, kind: CommandClass, times: int = 1) -> None:
+    def count(self, side: Side, kind: CommandClass, times: int = 1) -> None:
         """Commands of one kind go to ``side`` now."""
         if not self.outstanding:
             self._sample_at = self.proxy.now()
@@ -250,14 +268,15 @@ class Session(asyncio.Protocol):
 
     # -- upstreams ---------------------------------------------------------------------
 
-    def _primary_lane(self) -> Lane:
+    def primary_lane(self) -> Lane:
         lane = self._primary
         if lane is None or lane.is_lost or lane.side is not self.proxy.primary:
             lane = self.proxy.lane(self.proxy.primary, self.user, self.db, self.resp)
             self._primary = lane
+            self.uses_lanes = True
         return lane
 
-    def _use(self, lane: Lane) -> bool:
+    def use(self, lane: Lane) -> bool:
         """Whether a command may go on this lane now; if not, the session is called back."""
         if lane is not self._lane:
             if self.outstanding:
@@ -279,13 +298,18 @@ class Session(asyncio.Protocol):
         self.backlog.extend(scanner.feed(b""))
         self._protocol_error = scanner.error.reply if scanner.error is not None else None
 
+    def forget_lanes(self) -> None:
+        """The roles of the sides have changed."""
+        self._lane = None
+        self._primary = None
+
     def change_lane(self) -> None:
         """User, database or protocol changed: the next command finds its lane anew."""
         self._primary = None
 
     def _write_command(self, command: Command, request: Request) -> bool:
-        lane = self._primary_lane()
-        if not self._use(lane):
+        lane = self.primary_lane()
+        if not self.use(lane):
             return False
         if command.single_key:
             places: tuple[Place, ...] = (place_of(self.db, request.arg(1)),)
@@ -294,7 +318,7 @@ class Session(asyncio.Protocol):
                 return self._barrier(command, request)
             places = tuple(places_of(self.db, command, request))
         proxy = self.proxy
-        self._count(lane.side, CommandClass.WRITE)
+        self.count(lane.side, CommandClass.WRITE)
         probe = command.probe(request)
         op: Write
         if probe is None:
@@ -308,10 +332,10 @@ class Session(asyncio.Protocol):
         return True
 
     def _barrier(self, command: Command, request: Request) -> bool:
-        lane = self._primary_lane()
-        if not self._use(lane):
+        lane = self.primary_lane()
+        if not self.use(lane):
             return False
-        self._count(lane.side, CommandClass.WRITE)
+        self.count(lane.side, CommandClass.WRITE)
         self.hold()
         self.proxy.table.close(Barrier(self, lane, command, request).go)
         return True
@@ -322,22 +346,22 @@ class Session(asyncio.Protocol):
         if side is not proxy.primary:
             lane = proxy.ready_lane(side, self.user, self.db, self.resp)
             if lane is not None:
-                if not self._use(lane):
+                if not self.use(lane):
                     return False
-                self._count(side, CommandClass.READ)
+                self.count(side, CommandClass.READ)
                 lane.send(ShiftedRead(self, request), request.raw)
                 return True
-        lane = self._primary_lane()
-        if not self._use(lane):
+        lane = self.primary_lane()
+        if not self.use(lane):
             return False
-        self._count(lane.side, CommandClass.READ)
+        self.count(lane.side, CommandClass.READ)
         lane.send(self, request.raw)
         return True
 
     def ask_primary(self, request: Request) -> None:
         """A shifted read failed: later replies wait until the primary has answered it."""
         self.stalled = self.stalled or deque()
-        self._primary_lane().send(Reaction(self._primary_answered), request.raw)
+        self.primary_lane().send(Reaction(self._primary_answered), request.raw)
 
     def _primary_answered(self, frame: bytes | None) -> None:
         if frame is None:
@@ -368,87 +392,16 @@ class Session(asyncio.Protocol):
             raw = encode_command(*args)
         elif cursor:
             side = Side.SOURCE
-        lane = self._primary_lane()
+        lane = self.primary_lane()
         if side is not proxy.primary:
+            # Behind a shifted read on the same lane its reply might overtake that read's.
+            if self.outstanding:
+                return False
             lane = proxy.lane(side, self.user, self.db, self.resp)
-        if not self._use(lane):
+        if not self.use(lane):
             return False
-        self._count(lane.side, CommandClass.OTHER)
+        self.count(lane.side, CommandClass.OTHER)
         lane.send(CursorRead(self) if side is Side.TARGET else self, raw)
-        return True
-
-    # -- transactions --------------------------------------------------------------------
-
-    def _begin(self, request: Request) -> bool:
-        if request.name == b"MULTI":
-            self.transaction = Transaction()
-            return True
-        return self._refuse(b"-ERR %b without MULTI\r\n" % request.name)
-
-    def _queue(self, transaction: Transaction, request: Request) -> bool:
-        name = request.name
-        if name == b"EXEC" and request.argc == 1:
-            return self._execute(transaction)
-        if name == b"DISCARD" and request.argc == 1:
-            return self._finish(transaction, OK)
-        command = self.proxy.commands.lookup(request)
-        error = None
-        if command is None or not command.fits(request.argc):
-            error = self.proxy.commands.check(request) or b"-ERR unknown command\r\n"
-        elif command.error is not None:
-            error = command.error
-        elif name == b"MULTI":
-            error = b"-ERR MULTI calls can not be nested\r\n"
-        elif command.kind not in (Kind.READ, Kind.WRITE, Kind.NODE) or command.unknown_keys(
-            request
-        ):
-            error = b"-ERR Keyferry does not support '%b' inside MULTI yet\r\n" % name.lower()
-        transaction.size += len(request.raw)
-        if transaction.size > self.proxy.client_output_limit:
-            error = b"-ERR the transaction is larger than Keyferry's limit\r\n"
-        if error is not None:
-            self.proxy.stats.client_error("refused")
-            transaction.was_refused = True
-            transaction.items.clear()
-        elif not transaction.was_refused:
-            assert command is not None
-            transaction.items.append((command, request))
-        transaction.replies.append(error or QUEUED)
-        return True
-
-    def _answer_early(self, transaction: Transaction) -> None:
-        """The rest has not arrived: the client may be waiting for these answers."""
-        self.out.extend(transaction.replies[transaction.answered :])
-        transaction.answered = len(transaction.replies)
-
-    def _finish(self, transaction: Transaction, reply: bytes) -> bool:
-        if self.outstanding:
-            return False
-        self._answer_early(transaction)
-        self.out.append(reply)
-        self.transaction = None
-        return True
-
-    def _execute(self, transaction: Transaction) -> bool:
-        if transaction.was_refused:
-            return self._finish(transaction, EXECABORT)
-        lane = self._primary_lane()
-        if not self._use(lane):
-            return False
-        places: dict[Place, None] = {}
-        for command, request in transaction.items:
-            for place in places_of(self.db, command, request):
-                places[place] = None
-        proxy = self.proxy
-        items = transaction.items
-        self._count(lane.side, CommandClass.WRITE, len(items))
-        self.outstanding += len(items) + 1 - transaction.answered
-        self.transaction = None
-        op = Block(self, lane, items, tuple(places), transaction.answered, proxy.now())
-        if proxy.table.acquire(op):
-            op.dispatch()
-        else:
-            self.hold()
         return True
 
     # -- replies ---------------------------------------------------------------------------

@@ -61,16 +61,7 @@ class Instance:
 
     async def start(self) -> None:
         """Run it, and return when it serves. Raises KeyferryError with the end of its log."""
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._words, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env=self._environment, start_new_session=True,
-            )  # fmt: skip
-        self._guard = subprocess.Popen(
-            ["sh", "-c", _GUARD, "guard", str(self._process.pid)],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
+        self._launch()
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if not self.is_running:
@@ -85,6 +76,18 @@ class Instance:
                 return
         self.kill()
         raise KeyferryError("keyferry run did not start:\n" + self.log_end())
+
+    def _launch(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._words, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=self._environment, start_new_session=True,
+            )  # fmt: skip
+        self._guard = subprocess.Popen(
+            ["sh", "-c", _GUARD, "guard", str(self._process.pid)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
 
     async def stop(self) -> int:
         """An orderly end; returns the exit code. Past its time it is killed."""

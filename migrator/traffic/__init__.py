@@ -46,9 +46,7 @@ class Application:
         for number in range(world.clients):
             login = logins[number % len(logins)]
             endpoint = Endpoint(host, port, login, 2 + number // len(logins) % 2)
-            self._clients.append(
-                Client(number, seed, endpoint, world, self.ledger, self.counts)
-            )
+            self._clients.append(Client(number, seed, endpoint, world, self.ledger, self.counts))
 
     def start(self) -> None:
         self._tasks = [

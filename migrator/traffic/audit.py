@@ -120,7 +120,8 @@ async def _own(store: Bulk, models: Sequence[Model]) -> list[str]:
                 places.append((place, value))
     replies = await _ask(store, [(place[0], _read(place[1])) for place, _ in places])
     return _first(
-        f"{place[1].decode()} in db {place[0]} is {reply!r:.200}, not {_wanted(place, value)!r:.200}"
+        f"{place[1].decode()} in db {place[0]} is {reply!r:.200}, "
+        f"not {_wanted(place, value)!r:.200}"
         for (place, value), reply in zip(places, replies, strict=True)
         if not _holds(place, value, reply)
     )
@@ -158,7 +159,7 @@ def _wanted(place: Place, value: Value | None) -> Any:
 def _holds(place: Place, value: Value | None, reply: Any) -> bool:
     wanted = _wanted(place, value)
     if _family(place) == ZSET:
-        return dict(with_scores(reply)) == wanted
+        return bool(dict(with_scores(reply)) == wanted)
     return fits(wanted, reply)
 
 

@@ -51,7 +51,13 @@ class Client:
     """See the module's docstring. Runs until `stop` is called."""
 
     def __init__(
-        self, number: int, seed: str, endpoint: Endpoint, world: World, ledger: Ledger, counts: Counts
+        self,
+        number: int,
+        seed: str,
+        endpoint: Endpoint,
+        world: World,
+        ledger: Ledger,
+        counts: Counts,
     ) -> None:
         self.number = number
         self.endpoint = endpoint
@@ -68,6 +74,7 @@ class Client:
         self._is_stopping = True
 
     async def run(self) -> None:
+        self._is_stopping = False
         try:
             while not self._is_stopping:
                 if self._connection is None:
@@ -79,6 +86,7 @@ class Client:
         finally:
             if self._connection is not None:
                 self._connection.close()
+                self._connection = None
 
     async def _connect(self) -> None:
         endpoint = self.endpoint

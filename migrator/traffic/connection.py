@@ -60,7 +60,8 @@ class Connection(asyncio.Protocol):
         assert self._future is None and self._transport is not None
         if self._reason is not None:
             raise Lost(self._reason, [])
-        future = self._future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._future = future
         self._values = []
         self._wanted = replies
         self._transport.write(raw)

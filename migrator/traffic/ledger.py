@@ -7,6 +7,7 @@ they bound what a reply may say, and in the end they say what must be there. It 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from .draw import Sizes
 from .model import Place
@@ -54,11 +55,11 @@ class Group:
         # Takes of unknown outcome.
         self.unknown = 0
 
-    def take(self, token: bytes) -> bool:
-        if token not in self.asked or token in self.taken:
-            return False
-        self.taken.add(token)
-        return True
+    def take(self, tokens: Sequence[bytes]) -> bool:
+        """They were taken out. False: one of them was not there to be taken."""
+        is_right = self.asked.issuperset(tokens) and self.taken.isdisjoint(tokens)
+        self.taken.update(tokens)
+        return is_right and len(set(tokens)) == len(tokens)
 
     def complaints(self, present: list[bytes], what: str) -> list[str]:
         found = set(present)

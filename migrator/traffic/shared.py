@@ -157,8 +157,7 @@ def queue(s: SharedDraw) -> list[Step]:
     def popped(reply: Any) -> object:
         group.unknown -= number or 1
         tokens = (reply or []) if number else [reply] if reply is not None else []
-        is_right = all([group.take(token) for token in tokens])
-        return ANY if is_right else Wrong("elements that are there")
+        return ANY if group.take(tokens) else Wrong("elements that are there")
 
     args: tuple[Arg, ...] = (d.pick((b"LPOP", b"RPOP")), place[1])
     return one((*args, number) if number else args, popped)
@@ -187,8 +186,7 @@ def bag(s: SharedDraw) -> list[Step]:
     def popped(reply: Any) -> object:
         group.unknown -= number or 1
         tokens = (reply or []) if number else [reply] if reply is not None else []
-        is_right = all([group.take(token) for token in tokens])
-        return ANY if is_right else Wrong("elements that are there")
+        return ANY if group.take(tokens) else Wrong("elements that are there")
 
     return one((b"SPOP", place[1], *((number,) if number else ())), popped)
 

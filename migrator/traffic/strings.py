@@ -155,8 +155,11 @@ def mset(d: Draw) -> list[Step]:
     name = d.pick((b"MSET", b"MSET", b"MSETNX"))
 
     def apply(_: Any) -> object:
-        if name == b"MSETNX" and any([d.model.value(place) is not None for place in items]):
-            return 0
+        if name == b"MSETNX":
+            # All are asked: one that may have expired makes the answer unsure.
+            there = [place for place in items if d.model.value(place) is not None]
+            if there:
+                return 0
         for place, value in items.items():
             d.model.put(place, value)
         return 1 if name == b"MSETNX" else OK
@@ -226,7 +229,7 @@ def incrbyfloat(d: Draw) -> list[Step]:
     return one((b"INCRBYFLOAT", place[1], by), place, apply)
 
 
-def _bit(data: bytes, at: int) -> int:
+def _bit(data: bytes | bytearray, at: int) -> int:
     return data[at // 8] >> (7 - at % 8) & 1 if at // 8 < len(data) else 0
 
 

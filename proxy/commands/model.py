@@ -51,7 +51,7 @@ class Command:
         replies must be the same (``proxy.resp.same_reply``).
     moves_data: what it writes depends on other keys than those it writes, so an unproven input
         makes its outputs unproven.
-    single_key: exactly one key, and it is argument 1.
+    single_key: exactly one key, argument 1, and in the current database only.
     verbatim_argc: with this many arguments the effect is the command itself, rule or not: for the
         hot path (0: never).
     error: the whole error reply of what is UNSUPPORTED or REFUSED, else None.
@@ -98,7 +98,8 @@ class Command:
         self.effect = effect
         self.moves_data = moves_data
         self.note = note
-        self.single_key = spec.is_first_argument
+        # MOVE's one key is two places.
+        self.single_key = spec.is_first_argument and other_db is None
         self.error = _refusal(name, kind, note)
         self.verbatim_argc = verbatim_argc
         self.resolve = resolve

@@ -115,7 +115,7 @@ class Migration:
             await store.refresh()
             commands.complete(await (await store.connection("admin")).call("COMMAND"))
         self.proxy = Proxy(
-            (settings.source, settings.target), commands, primary=migration.primary
+            (settings.source, settings.target), commands, primary=migration.primary, tag=migration.migration_id
         )
         self.controller = Controller(settings, self.state, stores, self.proxy)
         await self.controller.resume()

@@ -248,6 +248,7 @@ class World:
         return self.lanes.setdefault(name, Lane(name))
 
     def dispatched(self, running: Running) -> None:
+        assert not running.is_dispatched and not running.is_answered, f"{running.name} went twice"
         self._check_order(running)
         running.is_dispatched = True
         op = running.op
@@ -288,7 +289,8 @@ class World:
             self.table.touch_everything()
             self.table.unapplied_everywhere += 1
             self.log.append(self._flushed)
-            self.table.forget(None)
+            if not self.dead:  # else the store may still read a write that was lost
+                self.table.forget(None)
             self._open(running)
             return
         if self.table.unproven and self.table.drops(running.places):
@@ -389,7 +391,9 @@ class World:
             self.secondary[place] = (*self.secondary.get(place, ()), running.name)
         self.table.applied(running.places)
 
-    def _copied(self, place: bytes, number: int, value: tuple[str, ...] | None) -> Callable[[], None]:
+    def _copied(
+        self, place: bytes, number: int, value: tuple[str, ...] | None
+    ) -> Callable[[], None]:
         def copied() -> None:
             if value is None:
                 self.secondary.pop(place, None)

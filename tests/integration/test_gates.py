@@ -1,0 +1,609 @@
+"""What a step needs, and what is left when it is refused: by the names of the contract."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from migrator.errors import Refused
+from migrator.marker import KEY as MARKER
+from migrator.phases import IllegalStep
+from proxy.sides import Side
+from tests.integration.clients import until
+from tests.integration.holds import Wires
+from tests.integration.keyferry import Migration, differences, stopped
+from tests.servers import REDIS_6, VALKEY_9
+
+
+async def refusal(step: Any) -> set[str]:
+    """The names of all blockers of a step that must be refused."""
+    with pytest.raises(Refused) as caught:
+        await step
+    return {blocker.name for blocker in caught.value.blockers} or {caught.value.name}
+
+
+async def cutover_refused(migration: Migration, *names: str) -> None:
+    """Cutover and its dry run are refused for just these reasons, which the status tells too."""
+    before = migration.controller.point()
+    assert await refusal(migration.cutover(dry_run=True)) == set(names)
+    assert await refusal(migration.cutover()) == set(names)
+    status = migration.status()
+    assert set(status["blockers"]) == set(names) - {"illegal_step"}
+    assert not status["can_cutover"]
+    assert migration.controller.point() == before
+    assert not migration.proxy.table.is_closed
+
+
+# -- cutover ------------------------------------------------------------------------------
+
+
+async def test_in_idle(migration: Migration) -> None:
+    await cutover_refused(
+        migration, "illegal_step", "not_started", "backfill_incomplete", "not_verified"
+    )
+
+
+async def test_before_the_backfill_is_done(migration: Migration, wires: Wires) -> None:
+    migration.source.cli("SET", "k", "v")
+    migration.source.cli("PING")
+    read = wires.hold_read(b"k")
+    await migration.start()
+    await read.reached.wait()
+    await cutover_refused(migration, "illegal_step", "backfill_incomplete", "not_verified")
+    assert await refusal(migration.controller.verify(None, False)) == {"illegal_step"}
+    assert await refusal(migration.controller.shift(10)) == {"illegal_step"}
+    read.release()
+    await migration.copied()
+
+
+async def test_before_the_verification(migration: Migration) -> None:
+    await migration.mirroring()
+    await cutover_refused(migration, "not_verified")
+
+
+async def test_after_a_verification_of_a_sample(migration: Migration) -> None:
+    client = await migration.client()
+    for number in range(50):
+        await client.call("SET", f"k{number}", "v")
+    await migration.mirroring()
+    assert (await migration.verify(sample=10))["passed"]
+    await cutover_refused(migration, "not_verified")
+
+
+async def test_after_a_verification_that_found_a_difference(migration: Migration) -> None:
+    client = await migration.client()
+    await migration.mirroring()
+    await client.call("SET", "k", "v")
+    await migration.settled()
+    migration.target.cli("SET", "k", "planted")
+    assert (await migration.verify())["passed"] is False
+    await cutover_refused(migration, "not_verified")
+    assert (await migration.verify(repair=True))["passed"]
+    await migration.cutover()
+
+
+async def test_with_a_key_that_the_target_cannot_hold(
+    server_factory: Any, tmp_path: Path, wires: Wires
+) -> None:
+    """A hash with field TTLs, to an engine that has none."""
+    migration = Migration(server_factory(VALKEY_9), server_factory(REDIS_6), tmp_path / "state")
+    await migration.open()
+    try:
+        client = await migration.client()
+        await migration.verified()
+        await client.call("HSET", "h", "a", "1")
+        await migration.settled()
+        assert await client.call("HEXPIRE", "h", "1000", "FIELDS", "1", "a") == [1]
+        await until(lambda: "unproven_keys" in migration.status()["blockers"], "it is refused")
+        await cutover_refused(migration, "unproven_keys")
+        await client.call("DEL", "h")
+        await migration.settled()
+        await migration.cutover()
+        assert await migration.differences() == []
+    finally:
+        await migration.close()
+
+
+async def test_with_the_target_down_and_up_again_without_its_data(migration: Migration) -> None:
+    client = await migration.client()
+    await client.call("SET", "k", "v")
+    await migration.verified()
+    migration.target.kill()
+    await until(lambda: not migration.status()["mirror"]["connected"], "the mirror is away")
+    await client.call("INCR", "n")
+    with pytest.raises(Refused) as caught:
+        await migration.cutover()
+    assert "target_unreachable" in {blocker.name for blocker in caught.value.blockers}
+    assert "target_unreachable" in migration.status()["blockers"]
+    migration.target.start()
+    await until(lambda: migration.status()["mirror"]["connected"], "the mirror is back")
+    await migration.copied()
+    await cutover_refused(migration, "not_verified")
+    assert await migration.differences() == []
+    assert migration.target.cli("GET", "k") == b"v"
+    await migration.verify()
+    await migration.cutover()
+
+
+async def test_with_a_target_that_refuses_writes(migration: Migration) -> None:
+    client = await migration.client()
+    await migration.verified()
+    await client.call("SET", "k", "old")
+    await migration.settled()
+    migration.target.cli("CONFIG", "SET", "maxmemory", "1")
+    assert await client.call("SET", "k", "new") == b"OK"
+    await until(lambda: "unproven_keys" in migration.status()["blockers"], "the copy is refused")
+    await cutover_refused(migration, "unproven_keys", "target_refuses")
+    migration.target.cli("CONFIG", "SET", "maxmemory", "0")
+    await migration.settled()
+    assert await migration.differences() == []
+    await migration.cutover()
+
+
+async def test_with_a_user_that_cannot_log_in_on_the_target(migration: Migration) -> None:
+    migration.source.cli("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all")
+    client = await migration.client(user="app", password="secret")
+    await migration.verified()
+    await cutover_refused(migration, "user_missing")
+    migration.target.cli("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all")
+    await migration.cutover()
+    assert await client.call("SET", "k", "v") == b"OK"
+    assert migration.target.cli("GET", "k") == b"v"
+
+
+async def test_with_a_user_that_has_another_password_on_the_target(migration: Migration) -> None:
+    migration.source.cli("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all")
+    migration.target.cli("ACL", "SETUSER", "app", "on", ">other", "~*", "+@all")
+    await migration.client(user="app", password="secret")
+    await migration.verified()
+    await cutover_refused(migration, "user_missing")
+
+
+async def test_with_a_writer_past_the_proxy_until_it_is_waived(migration: Migration) -> None:
+    past = await migration.direct(migration.source)
+    await migration.verified()
+    await past.call("SET", "past", "the proxy")
+
+    async def is_seen() -> bool:
+        await migration.controller.watch.check_warnings()
+        return "other_clients" in migration.status()["blockers"]
+
+    await until(is_seen, "the writer is seen")
+    await cutover_refused(migration, "other_clients")
+    await migration.start("other_clients")
+    await migration.verify(repair=True)
+    await migration.cutover()
+    assert await migration.differences() == []
+
+
+async def test_without_the_expiry_events(migration: Migration) -> None:
+    await migration.verified()
+    copying = migration.controller.copying
+    assert copying is not None
+    await copying.feeds[Side.TARGET].close()
+    await cutover_refused(migration, "expiry_events")
+
+
+async def test_a_broken_event_feed_makes_the_verification_stale(migration: Migration) -> None:
+    await migration.verified()
+    assert migration.target.cli("CLIENT", "KILL", "TYPE", "pubsub") == 1
+    await until(lambda: migration.status()["verify"]["stale"], "it is stale")
+    await until(
+        lambda: migration.status()["blockers"] == ["not_verified"], "the feed is connected again"
+    )
+    await cutover_refused(migration, "not_verified")
+
+
+async def test_a_dry_run_that_would_be_done_changes_nothing(migration: Migration) -> None:
+    await migration.verified()
+    before = migration.controller.point()
+    answer = await migration.cutover(dry_run=True)
+    assert answer["dry_run"] is True
+    assert answer["before"] == answer["after"] == before == migration.controller.point()
+    assert migration.status()["can_cutover"]
+    assert migration.state.migration.epoch == 0
+
+
+# -- the fence that cannot drain ----------------------------------------------------------------
+
+
+async def test_a_target_that_stands_still_refuses_the_cutover_and_clients_go_on(
+    migration: Migration,
+) -> None:
+    client = await migration.client()
+    await client.call("SET", "n", "1")
+    await migration.verified()
+    with stopped(migration.target):
+        assert await client.call("INCR", "n") == 2
+        names = await refusal(migration.cutover(max_pause_ms=100))
+        assert names & {"fence_timeout", "mirror_lag"}, names
+        assert not migration.proxy.table.is_closed
+        assert await client.call("INCR", "n") == 3
+    await migration.settled()
+    assert migration.status()["phase"] == "mirroring"
+    assert await migration.differences() == []
+    await migration.cutover()
+    assert await client.call("INCR", "n") == 4
+    assert await migration.differences() == []
+
+
+async def test_a_source_that_stands_still_refuses_the_cutover_and_clients_only_wait(
+    migration: Migration,
+) -> None:
+    client = await migration.client()
+    await client.call("SET", "n", "1")
+    await migration.verified()
+    with stopped(migration.source):
+        client.send("INCR", "n")
+        await until(lambda: migration.is_in_flight(b"n"), "in flight")
+        names = await refusal(migration.cutover(max_pause_ms=100))
+        assert names & {"fence_timeout", "source_unreachable"}, names
+        assert not migration.proxy.table.is_closed
+    assert await client.reply() == 2
+    await migration.settled()
+    await migration.cutover()
+    assert await client.call("INCR", "n") == 3
+    assert await migration.differences() == []
+
+
+@pytest.mark.parametrize("direction", ["cutover", "rollback"])
+async def test_a_command_that_is_not_answered_within_the_pause_is_waited_for_no_longer(
+    migration: Migration, wires: Wires, direction: str
+) -> None:
+    client = await migration.client()
+    others = await migration.client()
+    await client.call("SET", "n", "1")
+    await migration.verified()
+    if direction == "rollback":
+        await migration.cutover()
+        assert await client.call("GET", "n") == b"1"
+    step = getattr(migration, direction)
+    lane = migration.lane(migration.proxy.primary)
+    before = migration.controller.point()
+    wires.hold_replies(lane)
+    client.send("INCR", "n")
+    await until(lambda: migration.is_in_flight(b"n"), "in flight")
+    flip = asyncio.create_task(refusal(step(max_pause_ms=200)))
+    await until(lambda: migration.proxy.table.is_closed, "the fence is closed")
+    others.send("INCR", "n")
+    assert await flip == {"fence_timeout"}
+    assert migration.controller.point() == before
+    wires.release_replies(lane)
+    assert [await client.reply(), await others.reply()] == [2, 3]
+    assert migration.proxy.stats.client_errors == {}
+    await step()
+    assert await client.call("INCR", "n") == 4
+    assert await migration.differences() == []
+
+
+# -- rollback ------------------------------------------------------------------------------------
+
+
+async def test_rollback_before_a_cutover(migration: Migration) -> None:
+    assert await refusal(migration.rollback()) == {"not_cut_over"}
+    await migration.verified()
+    assert await refusal(migration.rollback()) == {"not_cut_over"}
+    assert migration.status()["rollback_blockers"] == ["not_cut_over"]
+
+
+async def test_rollback_with_the_source_down(migration: Migration) -> None:
+    client = await migration.client()
+    await migration.verified()
+    await migration.cutover()
+    await client.call("SET", "k", "v")
+    migration.source.kill()
+    await until(lambda: not migration.status()["mirror"]["connected"], "the mirror is away")
+    assert await client.call("INCR", "n") == 1
+    names = await refusal(migration.rollback())
+    assert "source_unreachable" in names
+    assert not migration.status()["can_rollback"]
+    migration.source.start()
+    await until(lambda: migration.status()["mirror"]["connected"], "the mirror is back")
+    await migration.copied()
+    assert (await migration.verify())["passed"]
+    await migration.rollback()
+    assert await client.call("INCR", "n") == 2
+    assert migration.source.cli("GET", "n") == b"2"
+    assert await migration.differences() == []
+
+
+async def test_there_and_back_and_there_again_with_writes_between(migration: Migration) -> None:
+    client = await migration.client()
+    await migration.verified()
+    for step, primary in (
+        (migration.cutover, migration.target),
+        (migration.rollback, migration.source),
+        (migration.cutover, migration.target),
+    ):
+        answer = await step()
+        assert answer["pause_ms"] > 0
+        await client.call("INCR", "n")
+        await client.call("LPUSH", "l", "x")
+        assert primary.cli("LLEN", "l") == int(await client.call("GET", "n"))
+        primary.cli("PING")
+        assert await migration.differences() == []
+
+
+# -- verbs twice, and out of order ---------------------------------------------------------------
+
+
+async def test_verbs_given_twice_do_no_harm(migration: Migration) -> None:
+    controller = migration.controller
+    client = await migration.client()
+    await controller.cancel()
+    await migration.mirroring()
+    assert await client.call("SET", "k", "v") == b"OK"
+    repaired = controller.copying.repair.repaired  # type: ignore[union-attr]
+    for step in (
+        lambda: controller.start([]),
+        lambda: controller.shift(30),
+        lambda: controller.shift(30),
+        migration.verify,
+        migration.verify,
+        migration.cutover,
+        migration.cutover,
+        migration.rollback,
+        migration.rollback,
+        migration.cutover,
+    ):
+        await step()
+    epoch = migration.state.migration.epoch
+    await migration.cutover()
+    assert migration.state.migration.epoch == epoch == 3
+    assert controller.copying.repair.repaired == repaired  # type: ignore[union-attr]
+    assert await client.call("GET", "k") == b"v"
+    await controller.finish()
+    await controller.finish()
+    assert migration.status()["phase"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("phase", "verb", "needed"),
+    [
+        ("idle", "verify", "mirroring or cutover"),
+        ("idle", "shift", "mirroring or cutover"),
+        ("idle", "finish", "cutover"),
+        ("mirroring", "finish", "cutover"),
+        ("cutover", "cancel", "copying or mirroring"),
+        ("cutover", "start", "idle"),
+        ("finished", "rollback", "cutover"),
+        ("finished", "cutover", "mirroring"),
+        ("finished", "start", "idle"),
+        ("finished", "cancel", "copying or mirroring"),
+    ],
+)
+async def test_an_illegal_step_names_the_phase_that_it_needs(
+    migration: Migration, phase: str, verb: str, needed: str
+) -> None:
+    controller = migration.controller
+    if phase != "idle":
+        await migration.verified()
+    if phase in ("cutover", "finished"):
+        await migration.cutover()
+    if phase == "finished":
+        await controller.finish()
+    steps = {
+        "start": lambda: controller.start([]),
+        "verify": lambda: controller.verify(None, False),
+        "shift": lambda: controller.shift(10),
+        "cutover": migration.cutover,
+        "rollback": migration.rollback,
+        "finish": controller.finish,
+        "cancel": controller.cancel,
+    }
+    with pytest.raises(Refused) as caught:
+        await steps[verb]()
+    assert caught.value.name == "illegal_step"
+    assert f"needs phase {needed}, and this is {phase}" in caught.value.message
+    assert isinstance(caught.value, IllegalStep) or caught.value.blockers
+    assert migration.status()["phase"] == phase
+
+
+async def test_start_over_a_target_that_is_not_empty_needs_its_name(migration: Migration) -> None:
+    migration.source.cli("SET", "k", "v")
+    migration.source.cli("PING")
+    migration.target.cli("SET", "k", "other")
+    migration.target.cli("SET", "only there", "x", db=1)
+    assert await refusal(migration.start()) == {"target_not_empty"}
+    assert migration.status()["phase"] == "idle"
+    assert migration.target.cli("EXISTS", MARKER) == 0
+    await migration.mirroring("target_not_empty")
+    assert await migration.differences() == []
+    assert migration.target.cli("EXISTS", "only there", db=1) == 0
+
+
+# -- verification ---------------------------------------------------------------------------------
+
+
+async def test_verify_finds_what_differs_on_either_side_and_repair_mends_it(
+    migration: Migration,
+) -> None:
+    client = await migration.client()
+    for command in (
+        ("SET", "value", "a"),
+        ("SET", "ttl", "a", "EX", "1000"),
+        ("SET", "no ttl", "a"),
+        ("SET", "lost", "a"),
+        ("HSET", "h", "a", "1"),
+        ("RPUSH", "order", "a", "b"),
+        ("XADD", "x", "1-1", "a", "b"),
+        *(("SET", f"k{number}", "same") for number in range(500)),
+    ):
+        await client.call(*command)
+    await migration.mirroring()
+    assert (await migration.verify())["passed"]
+    for command in (
+        ("SET", "value", "b"),
+        ("PEXPIRE", "ttl", "2000000"),
+        ("EXPIRE", "no ttl", "1000"),
+        ("DEL", "lost"),
+        ("HSET", "h", "b", "2"),
+        ("LSET", "order", "0", "c"),
+        ("XADD", "x", "1-2", "a", "b"),
+        ("SET", "extra", "a"),
+    ):
+        migration.target.cli(*command)
+    migration.target.cli("SADD", "extra there", "a", db=5)
+    result = await migration.verify()
+    assert result["passed"] is False
+    assert result["mismatches"] == 9
+    assert result["keys_checked"] == 509
+    assert len(await differences(migration.source, migration.target)) == 9
+    result = await migration.verify(repair=True)
+    assert result["passed"] and result["mismatches"] == 0
+    assert await migration.differences() == []
+    assert (await migration.verify())["passed"]
+    await migration.cutover()
+    migration.source.cli("SET", "value", "planted behind")
+    assert (await migration.verify())["mismatches"] == 1
+    assert (await migration.verify(repair=True))["passed"]
+    assert await migration.differences() == []
+
+
+async def test_verify_under_writes_raises_no_false_alarm(migration: Migration) -> None:
+    clients = [await migration.client() for _ in range(4)]
+    await migration.mirroring()
+    is_over = asyncio.Event()
+
+    async def write(number: int) -> None:
+        client = clients[number]
+        at = 0
+        while not is_over.is_set():
+            at += 1
+            for command in (
+                ("INCR", "hot"),
+                ("HINCRBY", "hot hash", at % 3, 1),
+                ("SET", f"brief{at % 50}", "v", "PX", 20),
+                ("SADD", f"set{at % 20}", number),
+                ("DEL", f"set{(at + 7) % 20}"),
+                ("XADD", "stream", "MAXLEN", "~", 100, "*", "a", at),
+            ):
+                client.send(*command)
+            for _ in range(6):
+                assert not isinstance(await client.reply(), Exception)
+
+    tasks = [asyncio.create_task(write(number)) for number in range(4)]
+    try:
+        for _ in range(3):
+            result = await migration.verify()
+            assert result["passed"], migration.controller.verification.progress  # type: ignore[union-attr]
+    finally:
+        is_over.set()
+        await asyncio.gather(*tasks)
+    assert migration.status()["mirror"]["divergences"] == 0
+    assert await migration.differences() == []
+
+
+# -- shift, finish, cancel ---------------------------------------------------------------------------
+
+
+async def test_the_shifted_share_of_reads_goes_to_the_target_by_key(migration: Migration) -> None:
+    client = await migration.client()
+    keys = [f"k{number}" for number in range(400)]
+    for key in keys:
+        await client.call("SET", key, "v")
+    await migration.mirroring()
+    reader = await migration.client()
+    await migration.controller.shift(100)
+
+    async def served_by_the_target() -> int:
+        before = int(migration.target.info("commandstats").get("cmdstat_get", "=0,").split("=")[1].split(",")[0])
+        for key in keys:
+            assert await reader.call("GET", key) == b"v"
+        after = migration.target.info("commandstats").get("cmdstat_get", "=0,")
+        return int(after.split("=")[1].split(",")[0]) - before
+
+    async def is_all() -> bool:
+        return await served_by_the_target() == len(keys)
+
+    await until(is_all, "all reads are served by the target")
+    await migration.controller.shift(25)
+    share = await served_by_the_target()
+    assert 50 < share < 150
+    assert await served_by_the_target() == share, "a key's reads stay on one side"
+    await migration.controller.shift(0)
+    assert await served_by_the_target() == 0
+    assert migration.status()["read_percent"] == 0
+
+
+def events_of(migration: Migration) -> list[bytes]:
+    name = "notify-keyspace-events"
+    return [each.cli("CONFIG", "GET", name)[1] for each in (migration.source, migration.target)]
+
+
+async def test_finish_ends_the_mirror_and_leaves_its_marker_on_the_source(
+    migration: Migration,
+) -> None:
+    migration.source.cli("CONFIG", "SET", "notify-keyspace-events", "Kl")
+    client = await migration.client()
+    await migration.verified()
+    assert all(b"x" in flags and b"e" in flags for flags in events_of(migration))
+    assert migration.source.cli("EXISTS", MARKER) == migration.target.cli("EXISTS", MARKER) == 1
+    await migration.cutover()
+    await client.call("SET", "k", "1")
+    await migration.settled()
+    await migration.controller.finish()
+    assert await client.call("INCR", "k") == 2
+    assert await client.call("GET", "k") == b"2"
+    assert migration.source.cli("GET", "k") == b"1"
+    assert sorted(events_of(migration)[0]) == sorted(b"Kl")
+    assert events_of(migration)[1] == b""
+    assert b'"finished": true' in migration.source.cli("GET", MARKER)
+    assert migration.target.cli("EXISTS", MARKER) == 0
+    status = migration.status()
+    assert (status["phase"], status["primary"], status["read_percent"]) == (
+        "finished", "target", 100,
+    )  # fmt: skip
+
+
+async def test_cancel_leaves_the_target_what_it_has_and_a_new_start_mends_it(
+    migration: Migration,
+) -> None:
+    client = await migration.client()
+    await client.call("SET", "k", "1")
+    await migration.mirroring()
+    await migration.controller.shift(50)
+    await migration.controller.cancel()
+    assert migration.status()["phase"] == "idle"
+    assert migration.status()["read_percent"] == 0
+    assert await client.call("SET", "k", "2") == b"OK"
+    await client.call("SET", "new", "v")
+    assert migration.target.cli("GET", "k") == b"1"
+    migration.target.cli("SET", "left over", "x")
+    assert events_of(migration) == [b"", b""]
+    assert migration.source.cli("EXISTS", MARKER) == migration.target.cli("EXISTS", MARKER) == 0
+    assert await refusal(migration.start()) == {"target_not_empty"}
+    await migration.mirroring("target_not_empty")
+    assert await migration.differences() == []
+
+
+async def test_cancel_while_copying(migration: Migration, wires: Wires) -> None:
+    client = await migration.client()
+    await client.call("SET", "k", "1")
+    read = wires.hold_read(b"k")
+    await migration.start()
+    await read.reached.wait()
+    await migration.controller.cancel()
+    assert migration.status()["phase"] == "idle"
+    assert await client.call("INCR", "k") == 2
+    await migration.mirroring("target_not_empty")
+    assert await migration.differences() == []
+
+
+async def test_cancel_with_a_flush_owed_leaves_nothing_behind_for_the_next_start(
+    migration: Migration,
+) -> None:
+    client = await migration.client()
+    await client.call("SET", "k", "1")
+    await migration.mirroring()
+    migration.target.kill()
+    await until(lambda: not migration.status()["mirror"]["connected"], "the mirror is away")
+    await client.call("FLUSHALL")
+    await migration.controller.cancel()
+    migration.target.start()
+    await client.call("SET", "k", "2")
+    await migration.mirroring()
+    assert migration.proxy.table.is_settled(b"k"), "its reads can be shifted"
