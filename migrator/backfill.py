@@ -15,7 +15,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from migrator.bulk import ReplyError
 from migrator.mover import Copied, Mover
@@ -43,7 +43,8 @@ class _Void(Exception):
 class Backfill:
     """One backfill, from ``position`` on. ``save`` makes a position durable.
 
-    ``also_secondary``: whether to walk the secondary, too; asked when the first walk is over.
+    ``prepare`` runs before each walk; ``also_secondary``: whether to walk the
+    secondary, too, asked when the first walk is over.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Backfill:
         *,
         workers: int = 4,
         also_secondary: Callable[[], bool],
+        prepare: Callable[[], Awaitable[None]],
     ) -> None:
         self.position = position
         # What the position is worth: with a later reason for everything to be unproven
@@ -70,6 +72,7 @@ class Backfill:
         self._save = save
         self._workers = workers
         self._also_secondary = also_secondary
+        self._prepare = prepare
         self._keys = position.keys_done
         self._bytes = position.bytes_done
         self._saved_at = 0.0
@@ -87,6 +90,7 @@ class Backfill:
             if table.generation != self.generation:
                 self._begin_again()
             try:
+                await self._prepare()
                 await self._walk_all(self._proxy.primary, resume=True)
                 if self._also_secondary():
                     await self._walk_all(self._proxy.primary.other, resume=False)

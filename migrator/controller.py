@@ -55,7 +55,7 @@ class Controller:
         self.events = Events()
         self.copying: Copying | None = None
         self.verification: Verification | None = None
-        self.watch = Watch(proxy, stores, self._on_look)
+        self.watch = Watch(proxy, stores, self._on_look, self.check_feeds)
         self.last_pause_ms: float | None = None
         self.is_serving = False
         self._gaps = 0
@@ -149,6 +149,7 @@ class Controller:
     def _backfill_done(self) -> None:
         if self.state.migration.phase is Phase.COPYING:
             self.state.update(phase=Phase.MIRRORING)
+        self._spawn(self._write_markers(), "markers")
         self.events.tell("backfill", "the backfill is complete")
 
     # -- what is watched -----------------------------------------------------------
@@ -178,6 +179,15 @@ class Controller:
 
     def _flushed(self) -> None:
         self._spawn(self._write_markers(), "markers")
+
+    async def check_feeds(self) -> None:
+        """Whether both stores still tell of expiries. Raises ConnectionError."""
+        if self.copying is not None:
+            for each in self.copying.feeds:
+                try:
+                    await each.check()
+                except feed.EventsRefused:
+                    self._on_gap()
 
     def _on_look(self) -> None:
         """Once a second: is there a need to copy everything again?"""
@@ -353,8 +363,9 @@ class Controller:
             if self.proxy.table.is_everything_unproven and percent:
                 raise Refused("backfill_incomplete", "not every key has been copied yet")
             last = self.state.migration.verification
-            if percent and last is not None and last.stale:
-                raise Refused("not_verified", "the last verification is stale: verify again")
+            if percent and last is not None and (last.stale or not last.passed):
+                problem = "is stale" if last.stale else "found keys that differ"
+                raise Refused("not_verified", f"the last verification {problem}: verify again")
             self.state.update(read_percent=percent)
             self.proxy.shift(percent)
             self.events.tell("shift", f"{percent} % of the reads go to the target")

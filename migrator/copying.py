@@ -106,11 +106,11 @@ class Copying:
         backfill = self.backfill = Backfill(
             self.proxy, self.mover, self.stores, position, save,
             workers=workers, also_secondary=self._walks_secondary,
+            prepare=self.repair.end_stale_connections,
         )  # fmt: skip
 
         async def run() -> None:
             try:
-                await self._end_stale_connections()
                 await backfill.run()
             except asyncio.CancelledError:
                 raise
@@ -120,13 +120,6 @@ class Copying:
             done()
 
         self._backfill_task = asyncio.create_task(run(), name="backfill")
-
-    async def _end_stale_connections(self) -> None:
-        while True:
-            try:
-                return await self.repair.end_stale_connections()
-            except ConnectionError:
-                await asyncio.sleep(0.5)
 
     def _walks_secondary(self) -> bool:
         """Whether keys that only the secondary has are removed there.

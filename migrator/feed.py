@@ -108,7 +108,7 @@ class Feed(asyncio.Protocol):
             try:
                 await self._subscribe(transport)
                 await self._lost.wait()
-            except (TimeoutError, StoreUnreachable, ReplyError, ConnectionError) as error:
+            except (TimeoutError, EventsRefused, ReplyError, ConnectionError) as error:
                 log.warning("events of the %s: %s", self._store.side.label, error)
             except Exception:
                 log.exception("events of the %s", self._store.side.label)
@@ -123,6 +123,8 @@ class Feed(asyncio.Protocol):
         transport.write(encode_command(b"PSUBSCRIBE", *PATTERNS))
         transport.write(encode_command(b"SUBSCRIBE", self._channel))
         await asyncio.wait_for(self._subscribed.wait(), 5.0)
+        # A store that was restarted has forgotten that it shall tell.
+        await switch_on(self._store)
         self._on_run_id((await self._store.refresh()).run_id)
         if self._was_connected:
             self._on_gap()
@@ -176,6 +178,15 @@ class Feed(asyncio.Protocol):
             raise StoreUnreachable(f"{self._store.side.label}: the event feed is stuck") from error
         finally:
             self._markers.pop(nonce, None)
+
+    async def check(self) -> None:
+        """Whether the store still tells; if not, it is told to, and events were missed.
+
+        Raises EventsRefused, StoreUnreachable.
+        """
+        if self.is_connected and await switch_on(self._store) is not None:
+            log.warning("events of the %s had been switched off", self._store.side.label)
+            self._on_gap()
 
     def expect(self) -> None:
         """From now on events count: a feed that connects later has missed some."""

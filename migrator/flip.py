@@ -41,6 +41,7 @@ async def flip(
     secondary = controller.proxy.primary.other.label
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await controller.check_feeds()
             await controller.watch.check_users()
             await controller.watch.check_warnings()
     except (TimeoutError, ReplyError, ConnectionError) as error:
@@ -88,8 +89,8 @@ async def _flip(controller: Controller, verb: Verb, max_pause_ms: float) -> floa
             async with asyncio.timeout(max_pause_ms / 1000.0):
                 await proxy.fence()
                 try:
-                    await _drain(controller)
                     failures = await proxy.open_lanes(proxy.primary.other)
+                    await _drain(controller)
                     controller.watch.missing_users = [
                         f"{each.user} (db {each.db}): {each.error}" for each in failures
                     ]

@@ -29,6 +29,8 @@ SCAN_COUNT = 400
 WORKERS = 3
 # A key that is touched this often while it is compared is compared under a ticket.
 PATIENCE = 5
+# A mirror that is so far behind belongs to a store that hangs.
+HANGS_MS = 1000.0
 SAMPLES_KEPT = 20
 
 
@@ -216,8 +218,11 @@ class Verification:
                     found = await self._look_alone(comparer, db, key, ticket)
             except TimeoutError:
                 # Clients must not wait for a store that hangs; a large value takes its time.
+                mirror = self._proxy.mirror
+                if mirror is not None and mirror.lag_ms > HANGS_MS:
+                    raise VerificationAborted("the secondary does not answer") from None
                 await asyncio.sleep(patience_s)
-                patience_s = min(patience_s * 2, 3.0)
+                patience_s = min(patience_s * 2, 1.0)
                 continue
             if found is None:
                 continue

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from migrator import analysis
 from migrator.analysis import Finding
@@ -31,7 +31,11 @@ class Watch:
     """``commands_per_second``, ``missing_users`` and ``warnings`` are of the last look."""
 
     def __init__(
-        self, proxy: Proxy, stores: tuple[Store, Store], on_look: Callable[[], None]
+        self,
+        proxy: Proxy,
+        stores: tuple[Store, Store],
+        on_look: Callable[[], None],
+        check_feeds: Callable[[], Awaitable[None]],
     ) -> None:
         self.proxy = proxy
         self.stores = stores
@@ -39,6 +43,7 @@ class Watch:
         self.missing_users: list[str] = []
         self.warnings: list[Finding] = []
         self._on_look = on_look
+        self.check_feeds = check_feeds
         self._mirroring_since = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -82,6 +87,7 @@ class Watch:
             await self.measure_clocks()
             await self.proxy.learn_auth()
         if is_mirroring and rounds % 3 == 0:
+            await self.check_feeds()
             await self.check_users()
             await self.check_warnings()
 

@@ -113,7 +113,10 @@ class Lane(asyncio.Protocol):
         self.failure: bytes | None = None
         self.is_ready = False
         self.is_lost = False
-        self.is_paused = False
+        # Nothing is dispatched to a lane that is not ready, or whose store reads too slowly.
+        self.is_paused = True
+        # Whether something was under way when it was lost.
+        self.was_busy = False
         self.ops: deque[Op] = deque()
         # Batches of replies that have come: it stands still where the store hangs.
         self.batches = 0
@@ -126,8 +129,6 @@ class Lane(asyncio.Protocol):
         self._after_batch = after_batch
         self._on_lost = on_lost
         self._high_water = high_water
-        # Bytes that wait for the handshake.
-        self._early = 0
         self._when_settled: list[Callable[[bytes | None], None]] = []
         self._when_writable: list[Callable[[], None]] = []
         self._opening = self._loop.create_task(self._open(), name=f"open {self}")
@@ -187,6 +188,7 @@ class Lane(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         self._out.clear()
+        self.was_busy = bool(self.ops)
         ops, self.ops = self.ops, deque()
         for op in ops:
             op.lost()
@@ -232,15 +234,12 @@ class Lane(asyncio.Protocol):
         self.ops.append(op)
         self._out.append(raw)
         if not self._is_scheduled:
-            self._schedule(len(raw))
+            self._schedule()
 
-    def _schedule(self, size: int) -> None:
+    def _schedule(self) -> None:
         if self.is_ready:
             self._is_scheduled = True
             self._loop.call_soon(self._flush)
-        else:
-            self._early += size
-            self.is_paused = self._early > self._high_water
 
     def send_batch(self, ops: Sequence[Op], raw: bytes) -> None:
         """Send commands that were encoded together; one operation per command."""
@@ -251,7 +250,7 @@ class Lane(asyncio.Protocol):
         self.ops.extend(ops)
         self._out.append(raw)
         if not self._is_scheduled:
-            self._schedule(len(raw))
+            self._schedule()
 
     async def call(self, *words: bytes) -> bytes:
         """Run a command of the proxy's own and return the raw reply frame."""

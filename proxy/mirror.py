@@ -81,7 +81,6 @@ class Mirror:
         self._db = 0
         self._dbs = {0}
         self._asked_dbs: set[int] = set()
-        self._stale_client: int | None = None
         self._has_room = asyncio.Event()
         self._lost = asyncio.Event()
         self._is_closed = False
@@ -137,11 +136,8 @@ class Mirror:
                 self.side.label,
             )
             self.table.mark_everything_unproven()
-        elif self._stale_client is not None:
-            # Bytes of a dead connection may still be read by the store later.
-            await lane.call(b"CLIENT", b"KILL", b"ID", b"%d" % self._stale_client)
+        await self._end_predecessors(lane)
         self.run_id = run_id
-        self._stale_client = lane.client_id
         self._db = 0
         await self._learn_databases(lane)
         self.refusal = None
@@ -160,6 +156,20 @@ class Mirror:
         if self.table.on_owed is not None and self.table.has_owed:
             self.table.on_owed()
         return True
+
+    async def _end_predecessors(self, lane: Lane) -> None:
+        """Bytes of a dead connection of ours may still be read by the store: end it there first.
+
+        It may be one of a process before us, so it is known by its name.
+        """
+        clients = await lane.call(b"CLIENT", b"LIST")
+        if is_error(clients):
+            log.warning("the %s does not let us see its clients", self.side.label)
+            return
+        for line in parse(clients).splitlines():
+            facts = dict(word.split(b"=", 1) for word in line.split() if b"=" in word)
+            if facts.get(b"name") == self._name and facts[b"id"] != b"%d" % (lane.client_id or 0):
+                await lane.call(b"CLIENT", b"KILL", b"ID", facts[b"id"])
 
     async def _learn_databases(self, lane: Lane) -> None:
         """Which databases there are: an effect behind a SELECT that fails would land elsewhere."""

@@ -128,11 +128,12 @@ class Proxy:
         """Find out whether the primary wants a password of the default user."""
         lane = Lane(self.endpoints[self.primary], self.primary, name=b"keyferry-probe")
         try:
-            failure = await lane.ready()
-            reply = failure or await lane.call(b"PING")
-            self.auth_required = reply.startswith(b"-NOAUTH")
-        except ConnectionError:
-            pass  # What cannot be reached now answers for itself later.
+            reply = await lane.ready()
+            if reply is None:
+                reply = await asyncio.wait_for(lane.call(b"PING"), SECONDARY_PATIENCE_S)
+                self.auth_required = reply.startswith(b"-NOAUTH")
+        except (ConnectionError, TimeoutError):
+            pass  # What cannot be asked now is what it was.
         finally:
             lane.close()
 
@@ -211,7 +212,7 @@ class Proxy:
         key = (lane.side, lane.user, lane.db, lane.resp)
         if self._lanes.get(key) is lane:
             del self._lanes[key]
-        if lane.side is self.primary and (lane.local_address or lane.client_id is not None):
+        if lane.side is self.primary and lane.was_busy:
             self.stale.append(StaleConnection(lane.side, lane.client_id, lane.local_address))
 
     async def _tick(self) -> None:
@@ -232,7 +233,11 @@ class Proxy:
 
     def lanes_in_use(self) -> set[tuple[User, int, int]]:
         """(user, db, resp) of every client that has sent a command as what it is now."""
-        return {(each.user, each.db, each.resp) for each in self.sessions if each.uses_lanes}
+        return {
+            (each.user, each.db, each.resp)
+            for each in self.sessions
+            if each.uses_lanes or each.user is not None
+        }
 
     async def open_lanes(self, side: Side) -> list[LaneFailure]:
         """Make sure that every client's lane to ``side`` is ready; what fails is returned."""

@@ -284,9 +284,19 @@ class Session(asyncio.Protocol):
             self._lane = lane
         if lane.is_paused:
             self.hold()
-            lane.when_writable(self.unhold)
+            if lane.is_ready:
+                lane.when_writable(self.unhold)
+            else:
+                lane.when_settled(self._lane_settled)
             return False
         return True
+
+    def _lane_settled(self, failure: bytes | None) -> None:
+        if failure is not None:
+            # What a direct client would see; nothing of its command was sent.
+            self.proxy.stats.client_error("upstream_unreachable")
+            self.close()
+        self.unhold()
 
     def scanner_limits(self, limits: Limits) -> None:
         """What the client may announce, from its next request on.

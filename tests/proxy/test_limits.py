@@ -38,9 +38,6 @@ async def test_a_slow_reader_below_the_limit_gets_everything(proxied: Proxied) -
         assert {len(reply) for reply in await slow.replies(40)} == {MEGABYTE + 12}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a held client's requests are bounded in number (2048), not in bytes"
-)
 async def test_a_held_client_is_not_read_without_bound(proxied: Proxied) -> None:
     await proxied.proxy.fence()
     async with proxied.client() as client:

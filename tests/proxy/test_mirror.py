@@ -179,19 +179,22 @@ async def test_a_copy_that_the_target_refuses_leaves_the_key_unproven(mirrored: 
 
 @pytest.mark.parametrize("line", ["SUNIONSTORE dst src", "RENAME src dst", "COPY src dst"])
 async def test_what_is_made_of_a_key_whose_copy_is_then_refused_is_unproven_too(
-    mirrored: Proxied, line: str
+    source: Server, target: Server, proxies: Proxies, line: str
 ) -> None:
-    mirrored.source.cli("SADD", "src", "a", "b")
-    mirrored.target.cli("SADD", "src", "x", "y")
-    table, mirror = mirrored.proxy.table, mirrored.mirror
-    assert mirror is not None
-    table.mark_unproven(b"src")
-    async with mirrored.client() as client:
-        answered = mirror.append_copies(0, [made(b"src", (b"RESTORE", b"src", b"0", b"junk"))])
-        assert not (await client.call(line)).startswith(b"-")
-        await answered
-        await mirrored.applied()
-    assert b"dst" in unproven(mirrored)
+    source.cli("SADD", "src", "a", "b")
+    target.cli("SADD", "src", "x", "y")
+    async with Relay(target) as relay:
+        proxied = await proxies(source, target, target_port=relay.port)
+        mirror = await proxied.start_mirror()
+        proxied.proxy.table.mark_unproven(b"src")
+        async with proxied.client() as client:
+            relay.requests.clear()
+            answered = mirror.append_copies(0, [made(b"src", (b"RESTORE", b"src", b"0", b"junk"))])
+            assert not (await client.call(line)).startswith(b"-")
+            relay.requests.set()
+            assert len(await answered) == 1
+            await proxied.applied()
+        assert b"dst" in unproven(proxied) and not divergences(proxied)
 
 
 async def test_what_is_made_of_an_unproven_key_is_unproven(mirrored: Proxied) -> None:

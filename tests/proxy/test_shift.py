@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from proxy.metrics import CommandClass
 from proxy.ops import CURSOR_TAG
 from proxy.sides import Side
-from proxy.metrics import CommandClass
 from tests.servers import Server
 
-from .clients import Proxied, until
+from .clients import Client, Proxied, until
 from .relay import Relay
 
 Proxies = Callable[..., Awaitable[Proxied]]
@@ -57,7 +57,7 @@ async def test_the_share_of_reads_is_by_key_and_sticky(mirrored: Proxied) -> Non
 async def test_a_read_right_behind_its_own_write_sees_it(shifted: Proxied) -> None:
     async with shifted.client(4) as clients:
 
-        async def work(client, name: str) -> None:  # type: ignore[no-untyped-def]
+        async def work(client: Client, name: str) -> None:
             lines = [line for at in range(200) for line in (f"SET {name} {at}", f"GET {name}")]
             replies = await client.calls(*lines)
             assert replies[1::2] == [b"$%d\r\n%d\r\n" % (len(str(at)), at) for at in range(200)]

@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from proxy.keytable import KeyTable, Lease, Ticket
+from proxy.keytable import KeyTable, Lease, Place, Ticket
 
 Event = tuple[str, str]
-Store = dict[bytes, tuple[str, ...]]
+Store = dict[Place, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Lose:
 Op = Write | Flush | Fence | Copy | CopyAlone | Mark | Lose
 
 
-def places(keys: str) -> tuple[bytes, ...]:
+def places(keys: str) -> tuple[Place, ...]:
     return tuple(key.encode() for key in keys)
 
 
@@ -105,7 +105,7 @@ class Running(Ticket):
         # Another copy was under way meanwhile, and of two leases of a key one is touched.
         self.had_company = False
         # What the rules say must be in the lease's `touched`, kept by the world itself.
-        self.lost_keys: set[bytes] = set()
+        self.lost_keys: set[Place] = set()
 
     def go(self) -> None:
         self.world.dispatched(self)
@@ -128,10 +128,10 @@ class World:
     ) -> None:
         self.table = KeyTable()
         self.table.is_everything_unproven = False
-        self.table.mark_unproven = self._marked(self.table.mark_unproven)  # type: ignore[method-assign]
+        self.table.mark_unproven = self._marked(self.table.mark_unproven)  # type: ignore[assignment, method-assign]
         self.pipelines = pipelines
         self.is_eager = is_eager
-        self.primary: Store = {key: ("0",) for key in places(keys)}
+        self.primary: Store = dict.fromkeys(places(keys), ("0",))
         self.secondary = dict(self.primary)
         self.lanes: dict[str, Lane] = {}
         self.dead: list[Lane] = []
@@ -164,12 +164,13 @@ class World:
         for at, lane in enumerate(self.dead):
             if lane.executed < len(lane.sent):
                 events.append(("execute late", str(at)))
-        for mover in self.movers:
-            events.append(("append" if mover.copied is not None else "read", mover.name))
+        events += [("read" if each.copied is None else "append", each.name) for each in self.movers]
         if self.log:
             events.append(("apply", ""))
-        if self.barrier is not None and isinstance(self.barrier.op, Fence):
-            if self.barrier.is_dispatched or self.barrier.op.gives_up:
+        fence = self.barrier
+        if fence is not None and isinstance(fence.op, Fence):  # noqa: SIM102
+            # One that gives up may do so before everything is in.
+            if fence.is_dispatched or fence.op.gives_up:
                 events.append(("release", ""))
         return events
 
@@ -269,7 +270,7 @@ class World:
         if not isinstance(op, Flush | Fence):
             self._unhold(running.name.partition(".")[0])
 
-    def _written(self, running: Running) -> set[bytes]:
+    def _written(self, running: Running) -> set[Place]:
         if isinstance(running.op, Flush):
             return set(places("abcdefgh"))
         return set() if isinstance(running.op, Fence) else set(running.places)
@@ -375,8 +376,8 @@ class World:
         if isinstance(mover.op, CopyAlone):
             self.table.release(mover)
 
-    def _marked(self, mark: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        def marked(place: bytes) -> None:
+    def _marked(self, mark: Callable[[Place], None]) -> Callable[[Place], None]:
+        def marked(place: Place) -> None:
             for mover in self.movers:
                 if place in mover.places:
                     mover.lost_keys.add(place)
@@ -392,7 +393,7 @@ class World:
         self.table.applied(running.places)
 
     def _copied(
-        self, place: bytes, number: int, value: tuple[str, ...] | None
+        self, place: Place, number: int, value: tuple[str, ...] | None
     ) -> Callable[[], None]:
         def copied() -> None:
             if value is None:
