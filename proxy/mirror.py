@@ -230,7 +230,10 @@ class Mirror:
         await asyncio.gather(self._task, return_exceptions=True)
         if self._lane is not None:
             self._lane.close()
-        self.table.unapplied_everywhere -= len(self.owed_flushes)
+        if self.owed_flushes:
+            # Nobody carries them out any more.
+            self.table.unapplied_everywhere -= len(self.owed_flushes)
+            self.table.mark_everything_unproven()
 
     # -- appending ----------------------------------------------------------------
 
@@ -391,7 +394,9 @@ class Mirror:
             return
         # While a backfill runs, a write to a key that is not copied yet answers
         # differently by right: the key is copied again, and nothing is wrong.
-        if not self.table.is_everything_unproven:
+        # What was sent behind an effect that was refused answers otherwise, too.
+        is_known = all(place in self.table.unproven for place in effect.places)
+        if not self.table.is_everything_unproven and not is_known:
             self.divergences += 1
             self._on_divergence(effect.name)
             log.warning("divergence: %s answered otherwise on the %s", effect.name, self.side.label)

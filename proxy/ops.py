@@ -138,7 +138,7 @@ class Block(Ticket):
     ``skip`` of its replies were given to the client while it was arriving.
     """
 
-    __slots__ = ("db", "index", "is_unwrapped", "items", "sent_at", "session", "skip")
+    __slots__ = ("db", "index", "is_unwrapped", "items", "queued", "sent_at", "session", "skip")
 
     lane: Lane
 
@@ -160,6 +160,8 @@ class Block(Ticket):
         self.sent_at = sent_at
         self.index = 0
         self.is_unwrapped = False
+        # Those of the items that the server has queued: EXEC answers these.
+        self.queued: list[tuple[Command, Request]] = []
 
     def go(self) -> None:
         self.sent_at = self.session.proxy.now()
@@ -182,13 +184,15 @@ class Block(Ticket):
             self._executed(frame)
         elif self.is_unwrapped:
             self._record(*self.items[self.index - 2], frame)
+        elif frame == b"+QUEUED\r\n":
+            self.queued.append(self.items[self.index - 2])
         if self.index > self.skip:
             self.session.reply(frame)
 
     def _executed(self, frame: bytes) -> None:
         try:
             if frame.startswith(b"*") and not frame.startswith(b"*-"):
-                for item, child in zip(self.items, split_array(frame), strict=True):
+                for item, child in zip(self.queued, split_array(frame), strict=True):
                     self._record(*item, child)
         finally:
             self.session.proxy.table.release(self)

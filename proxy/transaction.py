@@ -7,12 +7,13 @@ server would give, and the block goes as one all the same.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .commands import Command, Kind
 from .keytable import Place
 from .metrics import CommandClass
-from .ops import Block
+from .ops import Block, Reaction
 from .places import places_of
 from .resp import Request
 
@@ -23,13 +24,16 @@ OK = b"+OK\r\n"
 QUEUED = b"+QUEUED\r\n"
 EXECABORT = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
 NESTED = b"-ERR MULTI calls can not be nested\r\n"
+NO_EXEC = (
+    b"-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n"
+)
 TOO_LARGE = b"-ERR the transaction is larger than Keyferry's limit\r\n"
 
 
 class Transaction:
     """One client's, from MULTI to EXEC or DISCARD."""
 
-    __slots__ = ("answered", "items", "replies", "size", "was_refused")
+    __slots__ = ("answered", "items", "may_begin", "replies", "requests", "size", "was_refused")
 
     def __init__(self) -> None:
         self.items: list[tuple[Command, Request]] = []
@@ -38,12 +42,15 @@ class Transaction:
         self.answered = 0
         self.was_refused = False
         self.size = 0
+        # All that came behind MULTI, and whether the user is known to have that right.
+        self.requests: list[Request] = []
+        self.may_begin = False
 
     def take(self, session: Session, request: Request) -> bool:
         """The client's next command. False: it cannot go yet."""
         name = request.name
-        if name == b"EXEC" and request.argc == 1:
-            return self._execute(session)
+        if name == b"EXEC":
+            return self._execute(session) if request.argc == 1 else self._finish(session, NO_EXEC)
         if name == b"DISCARD" and request.argc == 1:
             return self._finish(session, OK)
         error = self._problem(session, request)
@@ -55,6 +62,7 @@ class Transaction:
             command = session.proxy.commands.lookup(request)
             assert command is not None
             self.items.append((command, request))
+        self.requests.append(request)
         self.replies.append(error or QUEUED)
         return True
 
@@ -67,7 +75,9 @@ class Transaction:
         if command.error is not None:
             return command.error
         if request.name == b"MULTI":
-            return NESTED
+            # Redis only answers an error, Valkey 8 and newer gives the block up as well. The
+            # server says which, as long as its answers are the ones that are given.
+            return NESTED if self.answered else None
         is_plain = command.kind in (Kind.READ, Kind.WRITE, Kind.NODE)
         if not is_plain or command.unknown_keys(request):
             name = request.name.lower()
@@ -76,14 +86,39 @@ class Transaction:
         return TOO_LARGE if self.size > proxy.client_output_limit else None
 
     def answer(self, session: Session) -> None:
-        """The rest has not arrived: the client may be waiting for these answers."""
+        """The rest has not arrived: the client may be waiting for these answers.
+
+        Before the first of them the server is asked whether the user has the right to
+        MULTI: without it, each command would be carried out by itself.
+        """
+        if self.may_begin:
+            self._give(session)
+            return
+        lane = session.primary_lane()
+        if session.use(lane):
+            session.hold()
+            asked = (Reaction(partial(self._asked, session)), Reaction(_ignored))
+            lane.send_batch(asked, b"*1\r\n$5\r\nMULTI\r\n*1\r\n$7\r\nDISCARD\r\n")
+
+    def _asked(self, session: Session, frame: bytes | None) -> None:
+        if frame is None:
+            session.close()
+        elif frame == OK:
+            self.may_begin = True
+        else:
+            session.out.append(frame)
+            session.transaction = None
+            session.backlog.extendleft(reversed(self.requests))
+        session.unhold()
+
+    def _give(self, session: Session) -> None:
         session.out.extend(self.replies[self.answered :])
         self.answered = len(self.replies)
 
     def _finish(self, session: Session, reply: bytes) -> bool:
         if session.outstanding:
             return False
-        self.answer(session)
+        self._give(session)
         session.out.append(reply)
         session.transaction = None
         return True
@@ -107,3 +142,7 @@ class Transaction:
         else:
             session.hold()
         return True
+
+
+def _ignored(frame: bytes | None) -> None:
+    """The answer to DISCARD: nothing follows from it."""

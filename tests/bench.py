@@ -144,14 +144,14 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
                 backfill, verify = await copy_rates(instance, options.keys)
                 rows = await ratios(instance, source, peer, options.rounds, options.requests)
                 status = await instance.status()
-                hot_path = "compiled" if "compiled" in instance.log.read_text() else "plain Python"
+                is_compiled = "hot path: compiled" in instance.log.read_text()
     return {
         "keys": options.keys,
         "backfill_keys_per_second": backfill,
         "verify_keys_per_second": verify,
         "load": "redis-benchmark" if shutil.which("redis-benchmark") else "own",
         "cpus": os.cpu_count(),
-        "hot_path": hot_path,
+        "hot_path": "compiled" if is_compiled else "plain Python",
         "unproven_keys": status["mirror"]["unproven_keys"],
         "divergences": status["mirror"]["divergences"],
         "throughput": rows,

@@ -178,10 +178,6 @@ async def test_a_user_without_multi_has_its_block_run_one_by_one(shared: Proxied
     assert [shared.target.cli("GET", key) for key in ("k", "n")] == [b"v", b"1"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the client is told QUEUED and an error to EXEC, and its commands were executed",
-)
 async def test_a_user_without_multi_who_waits_for_queued_has_nothing_executed(
     shared: Proxied,
 ) -> None:

@@ -399,10 +399,6 @@ async def test_a_target_that_refuses_writes_is_away_and_not_divergent(
     assert mirror.refusal is not None and mirror.refusal.startswith(reason)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an effect sent behind one that was refused answers otherwise, and counts as divergence",
-)
 async def test_what_follows_from_a_refusal_is_no_divergence(
     source: Server, target: Server, proxies: Proxies
 ) -> None:
@@ -439,9 +435,6 @@ async def test_a_target_that_is_not_there_at_the_start_is_waited_for(
     assert unproven(proxied) == {b"k"}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="owed flushes of a mirror that was closed keep every key unsettled"
-)
 async def test_a_mirror_that_ends_owing_a_flush_leaves_everything_unproven_and_no_debt(
     mirrored: Proxied,
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from proxy.metrics import CommandClass
 from proxy.ops import CURSOR_TAG
+from proxy.resp import encode_command
 from proxy.sides import Side
 from tests.servers import Server
 
@@ -193,3 +194,13 @@ async def test_a_cursor_is_finished_on_the_side_that_gave_it(mirrored: Proxied) 
                 break
             assert int(text) & CURSOR_TAG
         assert fields - {b""} == {b"f%d" % at for at in range(300)}
+
+
+async def test_what_a_client_dumps_it_can_restore(shifted: Proxied) -> None:
+    async with shifted.client() as client:
+        await client.call("SET k v")
+        await shifted.applied()
+        payload = (await client.call("DUMP k")).split(b"\r\n", 1)[1][:-2]
+        words = [b"RESTORE", b"copy", b"0", payload]
+        client.writer.write(encode_command(*words))
+        assert await client.replies(1) == [b"+OK\r\n"]
