@@ -33,6 +33,9 @@ def db_and_key(place: Place) -> tuple[int, bytes]:
     return (0, place) if isinstance(place, bytes) else place
 
 
+_RELEASED: Sequence[Place] = (b"released",)
+
+
 class Ticket:
     """A place in the order of one operation.
 
@@ -168,7 +171,11 @@ class KeyTable:
         """The operation has its answer (or will never have one)."""
         entries = self.entries
         ready: list[Ticket] = []
-        for place in ticket.places:
+        places = ticket.places
+        if places is _RELEASED:  # A defect between answer and end tells it twice.
+            return
+        ticket.places = _RELEASED
+        for place in places:
             entry = entries[place]
             entry.in_flight -= 1
             if entry.queue:

@@ -24,6 +24,7 @@ from .metrics import CommandClass
 from .ops import CURSOR_TAG, Barrier, CursorRead, Reaction, ShiftedRead, Trim, Write
 from .places import places_of
 from .resp import LIMITS, UNAUTHENTICATED, Limits, Request, RequestScanner, encode_command
+from .sent import ERROR_BYTES
 from .sides import Side
 from .transaction import Transaction
 
@@ -382,7 +383,7 @@ class Session(asyncio.Protocol):
         stalled = self.stalled
         while stalled:
             request, waiting = stalled.popleft()
-            if waiting[0] == 45:
+            if waiting[0] in ERROR_BYTES:
                 self.ask_primary(request)
                 return
             self.reply(waiting)

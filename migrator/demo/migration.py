@@ -169,8 +169,8 @@ class Demo:
 
         def tell(status: Json) -> None:
             backfill = status["backfill"]
-            rate = f"{backfill['keys_per_second']:,.0f} keys/s"
-            self.display.at(backfill["keys_done"], backfill["keys_total"] or None, rate)
+            done, total = backfill["keys_done"], backfill["keys_total"]
+            self.display.at(done, total or None, f"{done:,} keys")
 
         await instance.until(
             lambda status: status["phase"] == "mirroring", "the backfill", tell=tell
@@ -185,7 +185,8 @@ class Demo:
         def tell(status: Json) -> None:
             verify = status["verify"]
             total = max(verify["keys_total"], verify["keys_checked"]) or None
-            self.display.at(verify["keys_checked"], total, f"{verify['mismatches']} differ")
+            note = f"{verify['keys_checked']:,} keys, {verify['mismatches']} differ"
+            self.display.at(verify["keys_checked"], total, note)
 
         status = await instance.until(
             lambda status: not status["verify"]["running"], "the verification", tell=tell

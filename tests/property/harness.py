@@ -29,6 +29,8 @@ from tests.servers import Server
 
 CLIENTS = 16
 LOGINS = (("red", "secret"), ("blue", "secret"))
+# Many copies at once: longer between the reading of a key and the writing of its copy.
+WORKERS = "16"
 # Of a key that expires: the only reason for a difference that comparing replies may find.
 EXPLAINED_BY_EXPIRY = 10
 
@@ -208,7 +210,7 @@ async def migrate(
     await world.load(stores[0])
     instance = Instance(
         source.url, target.url, directory, command=command, environment=environment,
-        options=("--backfill-workers", "2"),
+        options=("--backfill-workers", WORKERS),
     )  # fmt: skip
     application = Application(world, "127.0.0.1", instance.port, seed=seed, logins=LOGINS)
     migration = Migration(instance, application, outcome, (source, target))
