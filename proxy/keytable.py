@@ -33,7 +33,7 @@ def db_and_key(place: Place) -> tuple[int, bytes]:
     return (0, place) if isinstance(place, bytes) else place
 
 
-_RELEASED: Sequence[Place] = (b"released",)
+RELEASED = -1
 
 
 class Ticket:
@@ -129,6 +129,7 @@ class KeyTable:
         entries = self.entries
         places = ticket.places
         lane = ticket.lane
+        ticket.waiting = 0
         self.active += 1
         if len(places) == 1:
             place = places[0]
@@ -171,11 +172,10 @@ class KeyTable:
         """The operation has its answer (or will never have one)."""
         entries = self.entries
         ready: list[Ticket] = []
-        places = ticket.places
-        if places is _RELEASED:  # A defect between answer and end tells it twice.
+        if ticket.waiting == RELEASED:  # A defect between answer and end tells it twice.
             return
-        ticket.places = _RELEASED
-        for place in places:
+        ticket.waiting = RELEASED
+        for place in ticket.places:
             entry = entries[place]
             entry.in_flight -= 1
             if entry.queue:

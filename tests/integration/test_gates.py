@@ -135,8 +135,8 @@ async def test_with_a_target_that_refuses_writes(migration: Migration) -> None:
     await migration.settled()
     migration.target.cli("CONFIG", "SET", "maxmemory", "1")
     assert await client.call("SET", "k", "new") == b"OK"
-    await until(lambda: "unproven_keys" in migration.status()["blockers"], "the copy is refused")
-    await cutover_refused(migration, "unproven_keys", "target_refuses")
+    await until(lambda: "target_refuses" in migration.status()["blockers"], "it is refused")
+    await cutover_refused(migration, "target_refuses")
     migration.target.cli("CONFIG", "SET", "maxmemory", "0")
     await migration.settled()
     assert await migration.differences() == []
@@ -146,6 +146,7 @@ async def test_with_a_target_that_refuses_writes(migration: Migration) -> None:
 async def test_with_a_user_that_cannot_log_in_on_the_target(migration: Migration) -> None:
     migration.source.cli("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all")
     client = await migration.client(user="app", password="secret")
+    await client.call("GET", "k")
     await migration.verified()
     await cutover_refused(migration, "user_missing")
     migration.target.cli("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all")
@@ -157,7 +158,8 @@ async def test_with_a_user_that_cannot_log_in_on_the_target(migration: Migration
 async def test_with_a_user_that_has_another_password_on_the_target(migration: Migration) -> None:
     migration.source.cli("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all")
     migration.target.cli("ACL", "SETUSER", "app", "on", ">other", "~*", "+@all")
-    await migration.client(user="app", password="secret")
+    client = await migration.client(user="app", password="secret")
+    await client.call("GET", "k")
     await migration.verified()
     await cutover_refused(migration, "user_missing")
 
@@ -165,9 +167,9 @@ async def test_with_a_user_that_has_another_password_on_the_target(migration: Mi
 async def test_with_a_writer_past_the_proxy_until_it_is_waived(migration: Migration) -> None:
     past = await migration.direct(migration.source)
     await migration.verified()
-    await past.call("SET", "past", "the proxy")
 
     async def is_seen() -> bool:
+        await past.call("SET", "past", "the proxy")
         await migration.controller.watch.check_warnings()
         return "other_clients" in migration.status()["blockers"]
 
