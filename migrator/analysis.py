@@ -222,7 +222,7 @@ async def other_writers(
         Finding(
             "other_clients",
             "warning",
-            f"{len(writers)} clients write to the {source.side.label} past the proxy "
+            f"{len(writers)} client(s) write to the {source.side.label} past the proxy "
             f"({', '.join(writers[:5])}): that is not mirrored",
         )
     ]

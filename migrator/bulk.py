@@ -147,7 +147,8 @@ class Bulk(asyncio.Protocol):
         if self.deadline_s is None:
             return await batch.future
         try:
-            return await asyncio.wait_for(batch.future, self.deadline_s)
+            async with asyncio.timeout(self.deadline_s):
+                return await batch.future
         except TimeoutError:
             reason = f"{self.endpoint.address} gave no answer in {self.deadline_s:g} s"
             self._abort(reason)

@@ -60,7 +60,16 @@ def _complain(code: int, *lines: str) -> int:
     return code
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _InOrder(click.Group):
+    """Lists the verbs in the order in which a migration needs them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="keyferry")
 def cli() -> None:
     """Moves a live Redis or Valkey store to another one; nothing lost, and a way back."""

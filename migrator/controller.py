@@ -55,7 +55,7 @@ class Controller:
         self.events = Events()
         self.copying: Copying | None = None
         self.verification: Verification | None = None
-        self.watch = Watch(proxy, stores, self._on_look, self.check_feeds)
+        self.watch = Watch(proxy, stores, self._on_look, self._on_writers, self.check_feeds)
         self.last_pause_ms: float | None = None
         self.is_serving = False
         self._gaps = 0
@@ -180,6 +180,11 @@ class Controller:
     def _flushed(self) -> None:
         self._spawn(self._write_markers(), "markers")
 
+    def _on_writers(self) -> None:
+        """Somebody has written past the proxy: what was compared before may differ now."""
+        if "other_clients" not in self.state.migration.waivers:
+            self.make_stale()
+
     async def check_feeds(self) -> None:
         """Whether both stores still tell of expiries. Raises ConnectionError."""
         if self.copying is not None:
@@ -302,7 +307,8 @@ class Controller:
         with contextlib.suppress(StoreUnreachable, ReplyError, ConnectionError, MirrorAway):
             if mirror is not None:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(mirror.applied(), 1.0)
+                    async with asyncio.timeout(1.0):
+                        await mirror.applied()
             for store in self.stores:
                 mark = marker.of(self.state.migration, store.side)
                 await marker.write(await store.connection("admin"), mark)
@@ -383,8 +389,6 @@ class Controller:
         async with self._verbs:
             before = self.point()
             if check(Verb.FINISH, self.state.migration.phase):
-                # The source learns first that it is old: a crash right behind it leaves
-                # a marker that the state explains.
                 await self._end_mirroring(Phase.FINISHED, 100)
                 self.events.tell("phase", "finished: the source may be retired")
             return {"before": before, "after": self.point()}

@@ -90,13 +90,15 @@ def _backfill_text(backfill: Json) -> str:
         return f"complete, {backfill['keys_done']:,} keys, {bytes_text(backfill['bytes'])}"
     if not backfill["keys_per_second"] and not backfill["keys_done"]:
         return "not begun"
+    if not backfill.get("running"):
+        return f"{done}, ended"
     rate = f"{backfill['keys_per_second']:,.0f} keys/s"
     return f"{done}, {rate}, {seconds_text(backfill['eta_seconds'])} left"
 
 
 def _mirror_text(mirror: Json) -> str:
     if not mirror["connected"]:
-        return "not connected"
+        return "not connected" + (f": {mirror['refusal']}" if mirror.get("refusal") else "")
     lag = f"{mirror['lag_operations']:,} operations, {bytes_text(mirror['lag_bytes'])}"
     return f"connected, behind by {mirror['lag_ms']:.1f} ms ({lag})"
 
@@ -107,7 +109,8 @@ def _verify_text(verify: Json) -> str:
         return f"running: {counts}"
     if verify["passed"] is None:
         return "never"
-    return f"{'passed' if verify['passed'] else 'failed'}: {counts}"
+    outcome = "passed" if verify["passed"] else "failed"
+    return f"{outcome}: {counts}" + (", and stale since: verify again" if verify["stale"] else "")
 
 
 def answer_rows(answer: Json) -> Rows:

@@ -99,9 +99,8 @@ class Feed(asyncio.Protocol):
             self._subscribed.clear()
             self._reader = hiredis.Reader()
             try:
-                transport, _ = await asyncio.wait_for(
-                    self._store.endpoint.connect(lambda: self), 5.0
-                )
+                async with asyncio.timeout(5.0):
+                    transport, _ = await self._store.endpoint.connect(lambda: self)
             except (OSError, TimeoutError):
                 await asyncio.sleep(0.5)
                 continue
@@ -122,7 +121,8 @@ class Feed(asyncio.Protocol):
         transport.write(b"".join(raw for raw, _ in steps))
         transport.write(encode_command(b"PSUBSCRIBE", *PATTERNS))
         transport.write(encode_command(b"SUBSCRIBE", self._channel))
-        await asyncio.wait_for(self._subscribed.wait(), 5.0)
+        async with asyncio.timeout(5.0):
+            await self._subscribed.wait()
         # A store that was restarted has forgotten that it shall tell.
         await switch_on(self._store)
         self._on_run_id((await self._store.refresh()).run_id)
@@ -173,7 +173,8 @@ class Feed(asyncio.Protocol):
             heard = await bulk.call("PUBLISH", self._channel, nonce)
             if heard == 0:
                 raise StoreUnreachable(f"{self._store.side.label}: the event feed is gone")
-            await asyncio.wait_for(future, 5.0)
+            async with asyncio.timeout(5.0):
+                await future
         except (TimeoutError, ReplyError) as error:
             raise StoreUnreachable(f"{self._store.side.label}: the event feed is stuck") from error
         finally:

@@ -47,7 +47,8 @@ async def resume(controller: Controller) -> None:
     if clean is None:
         log.warning("the last stop was not a clean one: everything is copied again")
         controller.make_stale()
-        state.update(backfill=Position())
+        phase = Phase.COPYING if migration.phase is Phase.MIRRORING else migration.phase
+        state.update(phase=phase, backfill=Position())
     else:
         mark = clean.target if proxy.primary is Side.SOURCE else clean.source
         assert mark is not None, "a clean stop knows both stores"

@@ -63,7 +63,8 @@ class Store:
     async def _open(self) -> Bulk:
         label, address = self.side.label, self.endpoint.address
         try:
-            bulk = await asyncio.wait_for(Bulk.open(self.endpoint), OPEN_TIMEOUT_S)
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                bulk = await Bulk.open(self.endpoint)
         except TimeoutError as error:
             self.is_reachable = False
             raise StoreUnreachable(

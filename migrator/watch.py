@@ -35,6 +35,7 @@ class Watch:
         proxy: Proxy,
         stores: tuple[Store, Store],
         on_look: Callable[[], None],
+        on_writers: Callable[[], None],
         check_feeds: Callable[[], Awaitable[None]],
     ) -> None:
         self.proxy = proxy
@@ -43,8 +44,10 @@ class Watch:
         self.missing_users: list[str] = []
         self.warnings: list[Finding] = []
         self._on_look = on_look
+        self._on_writers = on_writers
         self.check_feeds = check_feeds
         self._mirroring_since = 0.0
+        self._checked_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -120,9 +123,13 @@ class Watch:
             self.stores[self.proxy.primary],
             self.stores[self.proxy.primary.other],
         )
-        found = await analysis.other_writers(
-            primary, self.is_write, within_s, self.proxy.local_addresses()
-        )
+        ours = self.proxy.local_addresses()
+        found = await analysis.other_writers(primary, self.is_write, within_s, ours)
+        now = time.monotonic()
+        since_last_s = min(now - self._checked_at + 1.0, within_s)
+        self._checked_at = now
+        if found and await analysis.other_writers(primary, self.is_write, since_last_s, ours):
+            self._on_writers()
         # On the way back every command of the new store may have been used by now.
         if self.proxy.primary is Side.SOURCE:
             found += await analysis.standing_warnings(primary, secondary, self.is_write)

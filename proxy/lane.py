@@ -141,7 +141,8 @@ class Lane(asyncio.Protocol):
 
     async def _open(self) -> None:
         try:
-            await asyncio.wait_for(self.endpoint.connect(lambda: self), 5.0)
+            async with asyncio.timeout(5.0):
+                await self.endpoint.connect(lambda: self)
         except (OSError, TimeoutError) as error:
             log.warning("%s: cannot connect: %s", self, error)
             self._end(b"-ERR Keyferry cannot reach the %s\r\n" % self.side.label.encode())

@@ -118,7 +118,8 @@ class Mirror:
         """Until the connection is lost: have something under way, so that the lag is true."""
         while not self._lost.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lost.wait(), HEARTBEAT_S)
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._lost.wait()
             if not lane.ops:
                 lane.send(Call(), b"*1\r\n$4\r\nPING\r\n")
 

@@ -91,7 +91,8 @@ class Proxy:
         self.read_percent = 0
         self.splits_reads = False
         loop = asyncio.get_running_loop()
-        self.now = loop.time
+        # Not the loop's clock: uvloop's has milliseconds.
+        self.now = time.monotonic
         self._loop = loop
         self._logins: dict[Side, Lane] = {}
         self._lanes: dict[tuple[Side, User, int, int], Lane] = {}
@@ -130,7 +131,8 @@ class Proxy:
         try:
             reply = await lane.ready()
             if reply is None:
-                reply = await asyncio.wait_for(lane.call(b"PING"), SECONDARY_PATIENCE_S)
+                async with asyncio.timeout(SECONDARY_PATIENCE_S):
+                    reply = await lane.call(b"PING")
                 self.auth_required = reply.startswith(b"-NOAUTH")
         except (ConnectionError, TimeoutError):
             pass  # What cannot be asked now is what it was.
@@ -266,8 +268,8 @@ class Proxy:
     async def _no_password_works(self, side: Side, db: int, resp: int) -> bytes | None:
         """A client that never logs in must not need to on the other side."""
         try:
-            call = self.lane(side, None, db, resp).call(b"PING")
-            reply = await asyncio.wait_for(call, SECONDARY_PATIENCE_S)
+            async with asyncio.timeout(SECONDARY_PATIENCE_S):
+                reply = await self.lane(side, None, db, resp).call(b"PING")
         except (ConnectionError, TimeoutError):
             return b"-ERR Keyferry lost the connection"
         return reply if reply.startswith(b"-NOAUTH") else None

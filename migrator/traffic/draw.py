@@ -54,7 +54,18 @@ class Draw:
         elif kind < 0.9:
             number = rng.randrange(self.sizes.own)
         else:
-            number = self.sizes.own + rng.randrange(self.sizes.own)
+            return self.fresh(family)
+        return self.db, own_key(family, self.client, number)
+
+    def loaded(self, family: str) -> Place:
+        """One of the client's keys that were there in the beginning, each as often."""
+        step = 4 if self.db else 1
+        number = self.rng.randrange((self.sizes.own + step - 1) // step) * step
+        return self.db, own_key(family, self.client, number)
+
+    def fresh(self, family: str) -> Place:
+        """One that was not there."""
+        number = self.sizes.own + self.rng.randrange(self.sizes.own)
         return self.db, own_key(family, self.client, number)
 
     def two(self, family: str) -> tuple[Place, Place]:

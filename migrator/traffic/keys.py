@@ -100,28 +100,31 @@ def rename(d: Draw) -> list[Step]:
 
 def add_and_rename(d: Draw) -> list[Step]:
     """What is new is in both stores; whether the rest is, no reply tells."""
-    family = d.pick((HASH, SET))
-    a, b = d.two(family)
-    fresh = b"new%d" % d.number(0, 1 << 30)
+    return [step for _ in range(3) for step in _add_and_rename(d, d.pick((HASH, SET)))]
+
+
+def _add_and_rename(d: Draw, family: str) -> list[Step]:
+    a, b = d.loaded(family), d.fresh(family)
+    new = b"new%d" % d.number(0, 1 << 30)
 
     def add(_: Any) -> object:
         if family == SET:
-            d.model.edit(a, d.model.data(a, set()) | {fresh})
+            d.model.edit(a, d.model.data(a, set()) | {new})
         else:
-            d.model.edit(a, d.model.data(a, {}) | {fresh: b"1"})
+            d.model.edit(a, d.model.data(a, {}) | {new: b"1"})
         return 1
 
-    def apply(_: Any) -> object:
+    def rename(_: Any) -> object:
         value = d.model.value(a)
         d.model.drop(b)
         d.model.drop(a)
         d.model.values[b] = value
         return OK
 
-    first: tuple[Arg, ...] = (b"SADD", a[1], fresh)
+    first: tuple[Arg, ...] = (b"SADD", a[1], new)
     if family == HASH:
-        first = (b"HSET", a[1], fresh, b"1")
-    return [Step(first, (a,), add), Step((b"RENAME", a[1], b[1]), (a, b), apply)]
+        first = (b"HSET", a[1], new, b"1")
+    return [Step(first, (a,), add), Step((b"RENAME", a[1], b[1]), (a, b), rename)]
 
 
 def duplicate(d: Draw) -> list[Step]:

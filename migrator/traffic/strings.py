@@ -16,7 +16,11 @@ def one(args: tuple[Arg, ...], place: Place, apply: Any, *, renews: bool = False
 
 
 def set_plain(d: Draw) -> list[Step]:
-    place, value = d.own(TEXT), d.word()
+    return _set(d, d.own(TEXT))
+
+
+def _set(d: Draw, place: Place) -> list[Step]:
+    value = d.word()
 
     def apply(_: Any) -> object:
         d.model.put(place, value)
@@ -168,6 +172,11 @@ def mset(d: Draw) -> list[Step]:
     return [Step((name, *flat), tuple(items), apply, name == b"MSET")]
 
 
+def overwrite(d: Draw) -> list[Step]:
+    """Some keys wherever they are: no reply tells what was there before."""
+    return [step for _ in range(6) for step in _set(d, d.loaded(TEXT))]
+
+
 def mget(d: Draw) -> list[Step]:
     places = tuple(d.own(TEXT) for _ in range(d.number(1, 6)))
 
@@ -303,6 +312,6 @@ def initial(family: str, number: int) -> Value:
 
 CHOICES: list[Choice] = [
     set_plain, set_plain, set_expiring, set_conditional, set_conditional, setnx, getset, getdel,
-    getex, append, append, setrange, read_text, read_text, mset, mget, count, count, count_on_text,
-    incrbyfloat, setbit, setbit, bitfield, read_bits, bitop,
+    getex, append, append, setrange, read_text, read_text, mset, overwrite, overwrite, mget, count,
+    count, count_on_text, incrbyfloat, setbit, setbit, bitfield, read_bits, bitop,
 ]  # fmt: skip

@@ -125,7 +125,8 @@ class Migration:
     async def close(self) -> None:
         for client in self._clients:
             await client.close()
-        await self.controller.stop()
+        async with asyncio.timeout(2 * DEADLINE_S):
+            await self.controller.stop()
         self.state.close()
 
     async def client(self, **options: Any) -> Client:
