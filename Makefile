@@ -18,7 +18,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	$$python $(is_new_enough) && echo $$python && break; done)
 
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
-INSTALL := $(PIP) --no-build-isolation --editable '.[test]'
+# Not compiled here: that is a step of its own, below.
+INSTALL := KEYFERRY_PURE=1 $(PIP) --no-build-isolation --editable '.[test]'
 INSTALLED := $(VENV)/installed
 COMPILED := $(VENV)/compiled
 SOURCES := $(wildcard proxy/*.py proxy/*/*.py proxy/*.pxd proxy/*/*.pxd)
@@ -54,7 +55,7 @@ $(INSTALLED): pyproject.toml $(wildcard setup.py)
 		echo "$(PYTHON) cannot create a virtual environment (Debian: apt install python3-venv)" >&2; exit 1; }
 	@echo "installing keyferry and what it needs"
 	@$(PIP) --upgrade 'setuptools>=77' 'cython>=3.1'
-	@$(INSTALL) 2> $(VENV)/install.log || { echo "no compiled part: the plain form works, slower"; KEYFERRY_PURE=1 $(INSTALL); }
+	@$(INSTALL)
 	@touch $@
 
 # Apart from the installation, so that an edited module is not shadowed by its compiled older self;
@@ -63,7 +64,8 @@ $(COMPILED): $(INSTALLED) $(SOURCES)
 	@find proxy -name '*.so' | while read -r so; do \
 		for source in "$${so%%.*}.py" "$${so%%.*}.pxd"; do \
 			test "$$source" -nt "$$so" && rm -f "$$so"; done; done; true
-	@test ! -f setup.py || $(PY) setup.py --quiet build_ext --inplace > $(VENV)/compile.log 2>&1 || { \
+	@echo "compiling the hot path (a minute or two)"
+	@test ! -f setup.py || $(PY) setup.py --quiet build_ext --inplace --parallel 2 > $(VENV)/compile.log 2>&1 || { \
 		echo "no compiled part (see $(VENV)/compile.log): the plain form works, slower"; \
 		find proxy -name '*.so' -delete; }
 	@touch $@

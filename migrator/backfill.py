@@ -16,6 +16,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from migrator.bulk import ReplyError
 from migrator.mover import Copied, Mover
@@ -133,7 +134,7 @@ class Backfill:
             self.keys_total = info.keys
             if at.run_id != info.run_id:
                 self._keys = self._bytes = 0
-                at = Position(run_id=info.run_id)
+                at = replace(at, db=0, cursor=0, run_id=info.run_id)
         for db in sorted(info.keys_by_db):
             if resume and db < at.db:
                 continue
@@ -196,7 +197,14 @@ class Backfill:
     def _progress(self, db: int, cursor: int, run_id: str) -> None:
         if self._proxy.table.generation != self.generation:
             raise _Void
-        self.position = Position(db, cursor, self._keys, self._bytes, False, run_id)
+        self.position = replace(
+            self.position,
+            db=db,
+            cursor=cursor,
+            keys_done=self._keys,
+            bytes_done=self._bytes,
+            run_id=run_id,
+        )
         now = time.monotonic()
         since, keys = self._rate_from
         if now - since >= 0.5:

@@ -84,7 +84,7 @@ class Controller:
         for store in self.stores:
             store.close()
 
-    async def begin(self, *, run_id: str | None = None, is_target_empty: bool = False) -> None:
+    async def begin(self, *, run_id: str | None = None) -> None:
         """Mirror, listen for expiries and copy: where a start and a restart are the same."""
         proxy = self.proxy
         table = proxy.table
@@ -98,7 +98,7 @@ class Controller:
             on_primary_replaced=self._on_primary_replaced,
         )
         generation = table.generation
-        if is_target_empty:
+        if position.was_empty:
             copying.empty_in_generation = generation
         mirror = copying.open_mirror(proxy.primary.other, run_id)
         with contextlib.suppress(TimeoutError):
@@ -291,7 +291,7 @@ class Controller:
             raise Refused("expiry_events", str(error)) from error
         self.state.update(
             phase=Phase.COPYING,
-            backfill=Position(),
+            backfill=Position(was_empty=self.stores[Side.TARGET].info.keys == 0),
             verification=None,
             read_percent=0,
             waivers=allow,
@@ -299,7 +299,7 @@ class Controller:
         )
         self.state.mark_running()
         await self._write_markers()
-        await self.begin(is_target_empty=self.stores[Side.TARGET].info.keys == 0)
+        await self.begin()
         self.events.tell("phase", "copying: mirror and backfill have begun")
 
     async def _write_markers(self) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("keyferry.flip")
 
 CONNECT_TIMEOUT_S = 5.0
+PROBE_S = 0.5
 
 
 async def flip(
@@ -38,21 +39,33 @@ async def flip(
     if migration.phase not in RULES[verb].legal:
         _refuse_early(controller, verb)
         return {"before": before, "after": before, "message": f"{verb} was done already"}
-    secondary = controller.proxy.primary.other.label
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await controller.check_feeds()
             await controller.watch.check_users()
             await controller.watch.check_warnings()
     except (TimeoutError, ReplyError, ConnectionError) as error:
-        reason = str(error) or "it gives no answer"
-        unreachable = Blocker(f"{secondary}_unreachable", f"it cannot be asked: {reason}")
-        _refuse(verb, [*blockers_of_flip(controller.facts()), unreachable])
+        reason = str(error) or "a store gives no answer"
+        unreachable = await _unreachable(controller) or [Blocker("not_checked", reason)]
+        _refuse(verb, [*blockers_of_flip(controller.facts()), *unreachable])
     _refuse(verb, blockers_of_flip(controller.facts()))
     if dry_run:
         return {"before": before, "after": before, "dry_run": True}
     pause_ms = await _flip(controller, verb, max_pause_ms)
     return {"before": before, "after": controller.point(), "pause_ms": pause_ms}
+
+
+async def _unreachable(controller: Controller) -> list[Blocker]:
+    """Which of the stores gives no answer now."""
+    found = []
+    for store in controller.stores:
+        try:
+            async with asyncio.timeout(PROBE_S):
+                await store.refresh()
+        except (TimeoutError, ReplyError, ConnectionError) as error:
+            label = store.side.label
+            found.append(Blocker(f"{label}_unreachable", str(error) or f"no answer of the {label}"))
+    return found
 
 
 def _refuse_early(controller: Controller, verb: Verb) -> None:

@@ -38,6 +38,7 @@ async def resume(controller: Controller) -> None:
     migration = state.migration
     await controller.watch.measure_clocks()
     if migration.phase not in MIRRORED:
+        proxy.shift(migration.read_percent)
         return
     clean = migration.clean_stop
     if clean is not None and not await _is_unchanged(controller, clean):

@@ -45,6 +45,8 @@ class Backfill:
     bytes_done: int = 0
     is_done: bool = False
     run_id: str = ""
+    was_empty: bool = False
+    """The other side held nothing when the mirror began: it has no key that is only there."""
 
 
 @dataclass(frozen=True)

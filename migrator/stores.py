@@ -81,6 +81,9 @@ class Store:
         except ConnectionError as error:
             self.is_reachable = False
             raise StoreUnreachable(f"{label} {address}: {error}") from error
+        except BaseException:
+            bulk.close()  # Nobody else knows of it yet.
+            raise
         self.is_reachable = True
         return bulk
 

@@ -174,7 +174,7 @@ def mset(d: Draw) -> list[Step]:
 
 def overwrite(d: Draw) -> list[Step]:
     """Some keys wherever they are: no reply tells what was there before."""
-    return [step for _ in range(6) for step in _set(d, d.loaded(TEXT))]
+    return [step for _ in range(12) for step in _set(d, d.loaded(TEXT))]
 
 
 def mget(d: Draw) -> list[Step]:
@@ -312,6 +312,6 @@ def initial(family: str, number: int) -> Value:
 
 CHOICES: list[Choice] = [
     set_plain, set_plain, set_expiring, set_conditional, set_conditional, setnx, getset, getdel,
-    getex, append, append, setrange, read_text, read_text, mset, overwrite, overwrite, mget, count,
-    count, count_on_text, incrbyfloat, setbit, setbit, bitfield, read_bits, bitop,
+    getex, append, append, setrange, read_text, read_text, mset, overwrite, overwrite, overwrite,
+    mget, count, count, count_on_text, incrbyfloat, setbit, setbit, bitfield, read_bits, bitop,
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from migrator.phases import IllegalStep
 from proxy.sides import Side
 from tests.integration.clients import until
 from tests.integration.holds import Wires
-from tests.integration.keyferry import Migration, differences, stopped
+from tests.integration.keyferry import Migration, stopped
 from tests.servers import REDIS_6, VALKEY_9
 
 
@@ -93,7 +93,7 @@ async def test_with_a_key_that_the_target_cannot_hold(
     await migration.open()
     try:
         client = await migration.client()
-        await migration.verified()
+        await migration.verified("missing_commands")
         await client.call("HSET", "h", "a", "1")
         await migration.settled()
         assert await client.call("HEXPIRE", "h", "1000", "FIELDS", "1", "a") == [1]
@@ -174,8 +174,10 @@ async def test_with_a_writer_past_the_proxy_until_it_is_waived(migration: Migrat
         return "other_clients" in migration.status()["blockers"]
 
     await until(is_seen, "the writer is seen")
-    await cutover_refused(migration, "other_clients")
+    assert "other_clients" in await refusal(migration.cutover(dry_run=True))
+    assert "other_clients" in await refusal(migration.cutover())
     await migration.start("other_clients")
+    assert "other_clients" not in migration.status()["blockers"]
     await migration.verify(repair=True)
     await migration.cutover()
     assert await migration.differences() == []
@@ -242,7 +244,7 @@ async def test_a_source_that_stands_still_refuses_the_cutover_and_clients_only_w
         client.send("INCR", "n")
         await until(lambda: migration.is_in_flight(b"n"), "in flight")
         names = await refusal(migration.cutover(max_pause_ms=100))
-        assert names & {"fence_timeout", "source_unreachable"}, names
+        assert names <= {"fence_timeout", "source_unreachable"}, names
         assert not migration.proxy.table.is_closed
     assert await client.reply() == 2
     await migration.settled()
@@ -453,7 +455,6 @@ async def test_verify_finds_what_differs_on_either_side_and_repair_mends_it(
     assert result["passed"] is False
     assert result["mismatches"] == 9
     assert result["keys_checked"] == 509
-    assert len(await differences(migration.source, migration.target)) == 9
     result = await migration.verify(repair=True)
     assert result["passed"] and result["mismatches"] == 0
     assert await migration.differences() == []
@@ -512,11 +513,11 @@ async def test_the_shifted_share_of_reads_goes_to_the_target_by_key(migration: M
     await migration.controller.shift(100)
 
     async def served_by_the_target() -> int:
-        before = int(migration.target.info("commandstats").get("cmdstat_get", "=0,").split("=")[1].split(",")[0])
+        migration.target.cli("CONFIG", "RESETSTAT")
         for key in keys:
             assert await reader.call("GET", key) == b"v"
-        after = migration.target.info("commandstats").get("cmdstat_get", "=0,")
-        return int(after.split("=")[1].split(",")[0]) - before
+        stats = migration.target.info("commandstats")
+        return int(stats.get("cmdstat_get", "calls=0,")[6:].split(",")[0])
 
     async def is_all() -> bool:
         return await served_by_the_target() == len(keys)

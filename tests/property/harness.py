@@ -31,6 +31,7 @@ CLIENTS = 16
 LOGINS = (("red", "secret"), ("blue", "secret"))
 # Many copies at once: longer between the reading of a key and the writing of its copy.
 WORKERS = "16"
+STALL_S = 0.3
 # Of a key that expires: the only reason for a difference that comparing replies may find.
 EXPLAINED_BY_EXPIRY = 10
 
@@ -89,8 +90,10 @@ class Migration:
         for percent in (10, 50, 100):
             await instance.ask("shift", percent=percent)
             await self.traffic(seconds / 12, f"shift {percent}")
-        await self.flip("cutover", seconds / 8, slowed=self.target)
-        await self.flip("rollback", seconds / 8, slowed=self.source)
+        # Reads of a stalled target would make the clients wait, and so few writes be on their way.
+        await instance.ask("shift", percent=0)
+        await self.flip("cutover", seconds / 8, stalls=self.target)
+        await self.flip("rollback", seconds / 8, stalls=self.source)
         await self.flip("cutover", seconds / 8)
         while self.application.counts.commands < commands:
             await self.traffic(1.0, "more")
@@ -117,16 +120,16 @@ class Migration:
                 lambda status: not status["verify"]["running"], "the repair", deadline_s=90
             )
 
-    async def flip(self, verb: str, seconds: float, *, slowed: Server | None = None) -> None:
-        """`slowed`: a store that answers in bursts meanwhile, so that much is on its way to it.
+    async def flip(self, verb: str, seconds: float, *, stalls: Server | None = None) -> None:
+        """`stalls`: a store that has much before it when the fence begins.
 
         Gates may be closed for a moment: keys that traffic leaves unproven, a late reply.
         """
         deadline = time.monotonic() + 20.0
         while True:
             try:
-                async with slow(slowed):
-                    answer = await self.instance.ask(verb, max_pause_ms=5000 if slowed else 1000)
+                async with stalled(stalls):
+                    answer = await self.instance.ask(verb, max_pause_ms=5000 if stalls else 1000)
                 break
             except Refused as refusal:
                 if time.monotonic() > deadline:
@@ -158,29 +161,20 @@ class Migration:
 
 
 @contextlib.asynccontextmanager
-async def slow(server: Server | None) -> AsyncIterator[None]:
-    """The server's process runs a few milliseconds, and stands still for more, by turns."""
-
-    async def stutter(pid: int) -> None:
-        try:
-            while True:
-                os.kill(pid, signal.SIGSTOP)
-                await asyncio.sleep(0.1)
-                os.kill(pid, signal.SIGCONT)
-                await asyncio.sleep(0.004)
-        finally:
-            os.kill(pid, signal.SIGCONT)
-
+async def stalled(server: Server | None) -> AsyncIterator[None]:
+    """The server's process stands still for a moment; what comes for it piles up meanwhile."""
     if server is None:
         yield
         return
-    assert server.pid is not None
-    task = asyncio.create_task(stutter(server.pid), name=f"slow {server}")
+    pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    wake = asyncio.get_running_loop().call_later(STALL_S, os.kill, pid, signal.SIGCONT)
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        wake.cancel()
+        os.kill(pid, signal.SIGCONT)
 
 
 async def migrate(
