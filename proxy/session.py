@@ -227,24 +227,13 @@ class Session(asyncio.Protocol):
             return self._refuse(local.NOAUTH)
         kind = command.kind
         if kind is Kind.READ:
-            proxy = self.proxy
-            if proxy.splits_reads:
+            if self.proxy.splits_reads:
                 return self._read(command, request)
-            lane = self.primary_lane()
-            if not self.use(lane):
-                return False
-            self.count(lane.side, CommandClass.READ)
-            lane.send(self, request.raw)
-            return True
+            return self._ask_primary(request, CommandClass.READ)
         if kind is Kind.WRITE:
             return self._write_command(command, request)
         if kind is Kind.NODE:
-            lane = self.primary_lane()
-            if not self.use(lane):
-                return False
-            self.count(lane.side, CommandClass.OTHER)
-            lane.send(self, request.raw)
-            return True
+            return self._ask_primary(request, CommandClass.OTHER)
         if kind is Kind.TRANSACTION:
             if request.name != b"MULTI":
                 return self._refuse(b"-ERR %b without MULTI\r\n" % request.name)
@@ -258,6 +247,15 @@ class Session(asyncio.Protocol):
             return self._barrier(command, request)
         assert command.error is not None, f"{command} has no treatment"
         return self._refuse(command.error)
+
+    def _ask_primary(self, request: Request, kind: CommandClass) -> bool:
+        """Nothing but the reply follows from it: the session itself stands in the FIFO."""
+        lane = self.primary_lane()
+        if not self.use(lane):
+            return False
+        self.count(lane.side, kind)
+        lane.send(self, request.raw)
+        return True
 
     def count(self, side: Side, kind: CommandClass, times: int = 1) -> None:
         """Commands of one kind go to ``side`` now."""
@@ -362,12 +360,7 @@ class Session(asyncio.Protocol):
                 self.count(side, CommandClass.READ)
                 lane.send(ShiftedRead(self, request), request.raw)
                 return True
-        lane = self.primary_lane()
-        if not self.use(lane):
-            return False
-        self.count(lane.side, CommandClass.READ)
-        lane.send(self, request.raw)
-        return True
+        return self._ask_primary(request, CommandClass.READ)
 
     def ask_primary(self, request: Request) -> None:
         """A shifted read failed: later replies wait until the primary has answered it."""

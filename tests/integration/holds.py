@@ -15,6 +15,7 @@ from migrator.bulk import Bulk
 from migrator.copy import KeyCopy, Reader
 from migrator.mover import Mover
 from proxy.lane import Lane
+from tests.integration.clients import DEADLINE_S
 
 
 class Hold:
@@ -30,6 +31,11 @@ class Hold:
             self._is_used = True
             self.reached.set()
             await self._go.wait()
+
+    async def arrived(self) -> None:
+        """Wait until the point is reached."""
+        async with asyncio.timeout(DEADLINE_S):
+            await self.reached.wait()
 
     def release(self) -> None:
         self._go.set()

@@ -66,11 +66,11 @@ async def differences(source: Server, target: Server) -> list[str]:
     b = await Bulk.open(Endpoint.parse(target.url, "target"))
     try:
         here, there = await all_keys(a), await all_keys(b)
-        found = []
+        found: list[str] = []
         for db in sorted(here.keys() | there.keys()):
             keys = sorted(here.get(db, set()) | there.get(db, set()))
-            for each in await Comparer(a, b).compare(db, keys):
-                found.append(f"db {db} {each.key!r}: {each.what}")
+            unequal = await Comparer(a, b).compare(db, keys)
+            found += [f"db {db} {each.key!r}: {each.what}" for each in unequal]
         return found
     finally:
         a.close()
@@ -115,7 +115,10 @@ class Migration:
             await store.refresh()
             commands.complete(await (await store.connection("admin")).call("COMMAND"))
         self.proxy = Proxy(
-            (settings.source, settings.target), commands, primary=migration.primary, tag=migration.migration_id
+            (settings.source, settings.target),
+            commands,
+            primary=migration.primary,
+            tag=migration.migration_id,
         )
         self.controller = Controller(settings, self.state, stores, self.proxy)
         await self.controller.resume()
@@ -297,7 +300,9 @@ class Process:
         if self.is_running:
             await self.kill()
 
-    async def request(self, method: str, path: str, options: Json | None = None) -> tuple[int, Json]:
+    async def request(
+        self, method: str, path: str, options: Json | None = None
+    ) -> tuple[int, Json]:
         """The status code and the JSON of the admin API. Raises OSError."""
         url = f"http://127.0.0.1:{self.admin_port}{path}"
         body = None if options is None else json.dumps(options).encode()
@@ -342,10 +347,12 @@ class Process:
     async def proven(self) -> Json:
         """Everything was copied, and no key is unproven."""
         return await self.until(
-            lambda s: s["backfill"]["done"]
-            and s["mirror"]["connected"]
-            and not s["mirror"]["unproven_keys"]
-            and not s["mirror"]["lag_operations"],
+            lambda s: (
+                s["backfill"]["done"]
+                and s["mirror"]["connected"]
+                and not s["mirror"]["unproven_keys"]
+                and not s["mirror"]["lag_operations"]
+            ),
             "every key is proven",
         )
 

@@ -37,7 +37,7 @@ async def cutover_refused(migration: Migration, *names: str) -> None:
     assert not migration.proxy.table.is_closed
 
 
-# -- cutover ------------------------------------------------------------------------------
+# -- cutover -----------------------------------------------------------------------------
 
 
 async def test_in_idle(migration: Migration) -> None:
@@ -51,7 +51,7 @@ async def test_before_the_backfill_is_done(migration: Migration, wires: Wires) -
     migration.source.cli("PING")
     read = wires.hold_read(b"k")
     await migration.start()
-    await read.reached.wait()
+    await read.arrived()
     await cutover_refused(migration, "illegal_step", "backfill_incomplete", "not_verified")
     assert await refusal(migration.controller.verify(None, False)) == {"illegal_step"}
     assert await refusal(migration.controller.shift(10)) == {"illegal_step"}
@@ -211,7 +211,7 @@ async def test_a_dry_run_that_would_be_done_changes_nothing(migration: Migration
     assert migration.state.migration.epoch == 0
 
 
-# -- the fence that cannot drain ----------------------------------------------------------------
+# -- the fence that cannot drain ---------------------------------------------------------
 
 
 async def test_a_target_that_stands_still_refuses_the_cutover_and_clients_go_on(
@@ -283,7 +283,7 @@ async def test_a_command_that_is_not_answered_within_the_pause_is_waited_for_no_
     assert await migration.differences() == []
 
 
-# -- rollback ------------------------------------------------------------------------------------
+# -- rollback ----------------------------------------------------------------------------
 
 
 async def test_rollback_before_a_cutover(migration: Migration) -> None:
@@ -331,7 +331,7 @@ async def test_there_and_back_and_there_again_with_writes_between(migration: Mig
         assert await migration.differences() == []
 
 
-# -- verbs twice, and out of order ---------------------------------------------------------------
+# -- verbs twice, and out of order -------------------------------------------------------
 
 
 async def test_verbs_given_twice_do_no_harm(migration: Migration) -> None:
@@ -419,7 +419,7 @@ async def test_start_over_a_target_that_is_not_empty_needs_its_name(migration: M
     assert migration.target.cli("EXISTS", "only there", db=1) == 0
 
 
-# -- verification ---------------------------------------------------------------------------------
+# -- verification ------------------------------------------------------------------------
 
 
 async def test_verify_finds_what_differs_on_either_side_and_repair_mends_it(
@@ -500,7 +500,7 @@ async def test_verify_under_writes_raises_no_false_alarm(migration: Migration) -
     assert await migration.differences() == []
 
 
-# -- shift, finish, cancel ---------------------------------------------------------------------------
+# -- shift, finish, cancel ---------------------------------------------------------------
 
 
 async def test_the_shifted_share_of_reads_goes_to_the_target_by_key(migration: Migration) -> None:
@@ -588,7 +588,7 @@ async def test_cancel_while_copying(migration: Migration, wires: Wires) -> None:
     await client.call("SET", "k", "1")
     read = wires.hold_read(b"k")
     await migration.start()
-    await read.reached.wait()
+    await read.arrived()
     await migration.controller.cancel()
     assert migration.status()["phase"] == "idle"
     assert await client.call("INCR", "k") == 2

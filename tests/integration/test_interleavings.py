@@ -14,7 +14,7 @@ import pytest
 from proxy.keytable import place_of
 from proxy.metrics import CommandClass
 from proxy.sides import Side
-from tests.integration.clients import Client, until
+from tests.integration.clients import until
 from tests.integration.holds import Wires
 from tests.integration.keyferry import Migration, stopped
 
@@ -25,7 +25,7 @@ async def fill(migration: Migration, *commands: tuple[object, ...], db: int = 0)
         migration.source.cli(*command, db=db)
 
 
-# -- a copy and a client ------------------------------------------------------------------
+# -- a copy and a client -----------------------------------------------------------------
 
 
 async def test_backfill_reads_then_client_writes_then_restore_arrives_keeps_the_write(
@@ -35,7 +35,7 @@ async def test_backfill_reads_then_client_writes_then_restore_arrives_keeps_the_
     client = await migration.client()
     read = wires.hold_read(b"k")
     await migration.start()
-    await read.reached.wait()
+    await read.arrived()
     await client.call("SET", "k", "new")
     await client.call("HSET", "h", "b", "2")
     read.release()
@@ -48,43 +48,32 @@ async def test_backfill_reads_then_client_writes_then_restore_arrives_keeps_the_
 async def test_the_copys_read_is_answered_before_an_incr_that_was_sent_earlier(
     migration: Migration, wires: Wires
 ) -> None:
-    # The HSET beside it: unlike the INCR's, its reply says nothing of what is missing.
-    await fill(migration, ("SET", "n", "5"), ("HSET", "h", "a", "1"))
     client = await migration.client()
-    await client.call("INCR", "elsewhere")
+    await migration.mirroring()
+    await client.call("SET", "n", "5")
+    await client.call("HSET", "h", "a", "1")
+    await migration.settled()
     lane = migration.lane()
     wires.hold_sending(lane)
     client.send("INCR", "n")
+    # Beside it: unlike the INCR's, its reply says nothing of what is missing on the target.
     client.send("HSET", "h", "b", "2")
     await until(lambda: migration.is_in_flight(b"n") and migration.is_in_flight(b"h"), "in flight")
     read = wires.hold_read(b"n")
-    # The start itself stands behind a fence, so the copy comes of a new backfill.
-    start = asyncio.create_task(migration.start())
-    await until(lambda: migration.proxy.table.is_closed, "the start waits for what is in flight")
+    copying = migration.controller.copying
+    assert copying is not None
+    copy = asyncio.create_task(copying.mover.copy(0, [b"n", b"h"], "test"))
+    # Neither is even read: both are touched already.
+    arrived = asyncio.create_task(read.arrived())
+    await asyncio.wait({copy, arrived}, return_when=asyncio.FIRST_COMPLETED)
+    arrived.cancel()
     wires.release_sending(lane)
-    await start
     assert [await client.reply(), await client.reply()] == [6, 1]
-    await read.reached.wait()
     read.release()
-    await migration.copied()
-
-    wires.hold_sending(lane)
-    client.send("INCR", "n")
-    client.send("HSET", "h", "c", "3")
-    await until(lambda: migration.is_in_flight(b"n") and migration.is_in_flight(b"h"), "in flight")
-    read = wires.hold_read(b"n")
-    copy = asyncio.create_task(
-        migration.controller.copying.mover.copy(0, [b"n", b"h"], "test")  # type: ignore[union-attr]
-    )
-    await asyncio.wait({copy, asyncio.create_task(read.reached.wait())}, return_when="FIRST_COMPLETED")
-    wires.release_sending(lane)
-    assert [await client.reply(), await client.reply()] == [7, 1]
-    read.release()
-    copied = await copy
-    await copied.acknowledged
+    await (await copy).acknowledged
     assert await migration.differences() == []
-    assert migration.target.cli("GET", "n") == b"7"
-    assert migration.target.cli("HLEN", "h") == 3
+    assert migration.target.cli("GET", "n") == b"6"
+    assert migration.target.cli("HLEN", "h") == 2
 
 
 async def test_delete_during_a_copy(migration: Migration, wires: Wires) -> None:
@@ -92,7 +81,7 @@ async def test_delete_during_a_copy(migration: Migration, wires: Wires) -> None:
     client = await migration.client()
     read = wires.hold_read(b"k")
     await migration.start()
-    await read.reached.wait()
+    await read.arrived()
     assert await client.call("DEL", "k") == 1
     assert await client.call("SPOP", "emptied") == b"m"
     read.release()
@@ -112,7 +101,7 @@ async def test_expiry_during_a_copy_and_the_key_is_made_anew(
     client = await migration.client()
     read = wires.hold_read(b"gone")
     await migration.start()
-    await read.reached.wait()
+    await read.arrived()
     look = await migration.direct(migration.source)
 
     async def has_expired() -> bool:
@@ -132,7 +121,7 @@ async def test_eviction_during_a_copy(migration: Migration, wires: Wires) -> Non
     await fill(migration, ("SET", "k", "old"))
     read = wires.hold_read(b"k")
     await migration.start()
-    await read.reached.wait()
+    await read.arrived()
     look = await migration.direct(migration.source)
     await look.call("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
     await look.call("CONFIG", "SET", "maxmemory", "1")
@@ -156,7 +145,7 @@ async def test_a_block_on_a_key_that_is_being_copied(migration: Migration, wires
     client = await migration.client()
     read = wires.hold_read(b"n")
     await migration.start()
-    await read.reached.wait()
+    await read.arrived()
     assert await client.block(("INCR", "n"), ("HSET", "h", "b", "2")) == [6, 1]
     read.release()
     await migration.copied()
@@ -208,7 +197,7 @@ async def test_a_copy_is_appended_then_its_key_is_marked_again_before_it_is_ackn
     await past.call("PING")
     table.mark_unproven(b"k")
     wires.release_sending(lane)
-    await read.reached.wait()
+    await read.arrived()
     await migration.proxy.mirror.applied()  # type: ignore[union-attr]
     assert migration.target.cli("GET", "k") == b"old"
     assert migration.is_unproven(b"k")
@@ -237,7 +226,7 @@ async def test_a_key_that_is_touched_again_and_again_is_copied_under_a_ticket(
     assert await migration.differences() == []
 
 
-# -- commands that carry data from one key to another ----------------------------------------
+# -- commands that carry data from one key to another ------------------------------------
 
 
 async def test_rename_of_an_uncopied_key_onto_a_name_that_the_scan_has_passed(
@@ -247,7 +236,7 @@ async def test_rename_of_an_uncopied_key_onto_a_name_that_the_scan_has_passed(
     client = await migration.client()
     scan = wires.hold_scan()
     await migration.start()
-    await scan.reached.wait()
+    await scan.arrived()
     # On the target the HSET makes a hash of one field, so the RENAME answers OK there as well.
     assert await client.call("HSET", "src", "b", "2") == 1
     assert await client.call("RENAME", "src", "dst") == b"OK"
@@ -265,7 +254,7 @@ async def test_move_and_copy_of_uncopied_keys_to_another_database(
     client = await migration.client()
     scan = wires.hold_scan()
     await migration.start()
-    await scan.reached.wait()
+    await scan.arrived()
     for key in ("moved", "copied"):
         assert await client.call("HSET", key, "b", "2") == 1
     assert await client.call("MOVE", "moved", "1") == 1
@@ -337,7 +326,7 @@ async def test_sunionstore_by_one_user_while_anothers_sadd_is_in_flight(
     assert migration.target.cli("SMEMBERS", "dst") == [b"new"]
 
 
-# -- whole databases -----------------------------------------------------------------------
+# -- whole databases ---------------------------------------------------------------------
 
 
 async def test_flushall_during_a_copy(migration: Migration, wires: Wires) -> None:
@@ -345,7 +334,7 @@ async def test_flushall_during_a_copy(migration: Migration, wires: Wires) -> Non
     client = await migration.client()
     read = wires.hold_read(b"k")
     await migration.start()
-    await read.reached.wait()
+    await read.arrived()
     assert await client.call("FLUSHALL") == b"OK"
     read.release()
     await migration.copied()
@@ -368,7 +357,7 @@ async def test_a_copy_begins_and_reads_while_a_flushall_is_on_its_way(
     copying = migration.controller.copying
     assert copying is not None
     copy = asyncio.create_task(copying.mover.copy(0, [b"k"], "test"))
-    await read.reached.wait()
+    await read.arrived()
     wires.release_sending(lane)
     assert await client.reply() == b"OK"
     read.release()
@@ -386,7 +375,7 @@ async def test_flushdb_of_another_database_during_a_copy(
     other = await migration.client(db=1)
     read = wires.hold_read(b"k")
     await migration.start()
-    await read.reached.wait()
+    await read.arrived()
     await client.call("APPEND", "k", "er")
     assert await other.call("FLUSHDB") == b"OK"
     assert await other.call("HSET", "h", "a", "1") == 1
@@ -397,7 +386,7 @@ async def test_flushdb_of_another_database_during_a_copy(
     assert migration.target.cli("KEYS", "*", db=1) == [b"h"]
 
 
-# -- expiry -----------------------------------------------------------------------------------
+# -- expiry ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -430,7 +419,7 @@ async def test_a_write_on_the_source_before_the_expiry_of_its_key_on_the_target_
     assert migration.target.cli("EXISTS", "k") == 0
 
 
-# -- reads ------------------------------------------------------------------------------------
+# -- reads -------------------------------------------------------------------------------
 
 
 async def test_a_read_at_100_percent_shift_right_behind_its_own_write(
@@ -467,7 +456,7 @@ async def test_a_read_at_100_percent_shift_right_behind_its_own_write(
     assert reads[CommandClass.READ] == before + 1
 
 
-# -- the fence ---------------------------------------------------------------------------------
+# -- the fence ---------------------------------------------------------------------------
 
 
 async def test_a_divergence_that_appears_while_the_fence_drains(
@@ -494,7 +483,7 @@ async def test_a_divergence_that_appears_while_the_fence_drains(
     assert await migration.differences() == []
 
 
-# -- connections --------------------------------------------------------------------------------
+# -- connections -------------------------------------------------------------------------
 
 
 async def test_the_upstream_connection_is_killed_with_a_write_in_flight_then_the_key_is_repaired(
@@ -554,11 +543,13 @@ async def test_the_mirrors_connection_is_killed_with_effects_on_their_way(
     client = await migration.client()
     await migration.mirroring()
     await client.call("SET", "n", "5")
+    await client.call("SET", "quiet", "v")
     await migration.settled()
     lane = migration.mirror_lane
     wires.hold_sending(lane)
     await client.call("INCR", "n")
     await client.call("FLUSHDB")
+    await client.call("SET", "only on the source", "v")
     await client.call("HSET", "h", "a", "1")
     assert lane.client_id is not None
     migration.target.cli("CLIENT", "KILL", "ID", lane.client_id)
@@ -566,10 +557,6 @@ async def test_the_mirrors_connection_is_killed_with_effects_on_their_way(
     await client.call("HSET", "h", "b", "2")
     assert await migration.differences() == []
     assert migration.target.cli("HLEN", "h") == 2
-
-
-async def two_clients(migration: Migration) -> tuple[Client, Client]:
-    return await migration.client(), await migration.client()
 
 
 async def test_a_flush_owed_to_a_target_that_was_away_comes_before_what_followed_it(

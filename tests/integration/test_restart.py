@@ -155,7 +155,7 @@ async def test_what_the_dead_process_had_sent_is_executed_before_the_copy_or_nev
     assert await differences(process.source, process.target) == []
 
 
-# -- a stop in good order -------------------------------------------------------------------------
+# -- a stop in good order ----------------------------------------------------------------
 
 
 async def test_a_stop_while_mirroring_goes_on_without_another_copy(process: Process) -> None:
@@ -248,7 +248,7 @@ async def test_a_stop_keeps_the_keys_that_are_unproven(process: Process) -> None
     assert await differences(process.source, process.target) == []
 
 
-# -- stores that are away, or others -----------------------------------------------------------------
+# -- stores that are away, or others -----------------------------------------------------
 
 
 async def test_a_target_that_is_down_at_start_is_a_warning(process: Process) -> None:
@@ -306,7 +306,7 @@ async def test_after_a_cutover_the_source_may_be_down_at_start(process: Process)
     assert await differences(process.source, process.target) == []
 
 
-# -- state directories ------------------------------------------------------------------------------
+# -- state directories -------------------------------------------------------------------
 
 
 async def refused(process: Process, *words: str) -> None:
