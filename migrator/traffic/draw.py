@@ -18,7 +18,7 @@ T = TypeVar("T")
 DATABASES = (0, 1, 3)
 
 # One letter per family of keys; the members of one may be renamed onto each other.
-TEXT, NUMBER, FLOAT, BITS, LIST, SET, HASH, ZSET, STREAM, SKETCH = "snfbltzhxp"
+TEXT, NUMBER, FLOAT, BITS, LIST, SET, HASH, ZSET, STREAM, SKETCH = "snfblthzxp"
 FAMILIES = (TEXT, NUMBER, FLOAT, BITS, LIST, SET, HASH, ZSET, STREAM, SKETCH)
 
 
