@@ -100,7 +100,8 @@ async def writers(
     """One pipelining client per key, which counts: yields key -> [acknowledged, sent].
 
     A client whose connection ends connects again and goes on; what was on its way then may have
-    been done or not, so that `acknowledged <= value <= sent` at any time.
+    been done or not, so that `acknowledged <= value <= sent` at any time. Beside it the numbers
+    sent are added to the set `seen:<key>`: where one is missing, no later reply tells of it.
     """
     counts = {key: [0, 0] for key in keys}
     stopping = asyncio.Event()
@@ -111,9 +112,11 @@ async def writers(
         try:
             while not stopping.is_set():
                 for _ in range(depth):
-                    client.send("INCR", key)
                     count[1] += 1
+                    client.send("SADD", f"seen:{key}", count[1])
+                    client.send("INCR", key)
                 for _ in range(depth):
+                    assert await client.reply() == 1
                     value = await client.reply()
                     assert isinstance(value, int), value
                     assert count[0] < value <= count[1]

@@ -15,14 +15,17 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from migrator.bulk import Bulk
 from migrator.config import Address, Settings
 from migrator.controller import Controller
 from migrator.copy import Comparer
+from migrator.errors import Refused
 from migrator.marker import KEY as MARKER
 from migrator.state import State
 from migrator.stores import Store
@@ -75,6 +78,13 @@ async def differences(source: Server, target: Server) -> list[str]:
     finally:
         a.close()
         b.close()
+
+
+async def refusal(step: Awaitable[Any]) -> set[str]:
+    """The names of all blockers of a step that must be refused."""
+    with pytest.raises(Refused) as caught:
+        await step
+    return {blocker.name for blocker in caught.value.blockers} or {caught.value.name}
 
 
 class Migration:

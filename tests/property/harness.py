@@ -43,9 +43,15 @@ def new_seed() -> str:
 
 @dataclass
 class Outcome:
-    """`problems`: everything that was wrong; empty: nothing was."""
+    """`problems`: everything that was wrong; empty: nothing was.
+
+    `shows_loss`: among it are data or replies that are not what they should be.
+    `has_crashed`: a defect showed itself as such, which proves nothing about a broken rule.
+    """
 
     seed: str
+    shows_loss: bool = False
+    has_crashed: bool = False
     commands: int = 0
     keys: int = 0
     problems: list[str] = field(default_factory=list)
@@ -111,6 +117,7 @@ class Migration:
         verify = status["verify"]
         self.note(f"verify {verify['keys_checked']:,}")
         if not verify["passed"] or verify["mismatches"]:
+            self.outcome.shows_loss = True
             self.outcome.problems.append(
                 f"the verification found {verify}: {self.instance.log_end(8)}"
             )
@@ -222,8 +229,10 @@ async def migrate(
             store.close()
             await store.wait_closed()
     if code != 0:
+        outcome.has_crashed = True
         outcome.problems.append(f"keyferry run ended with {code}:\n{instance.log_end()}")
     elif "Traceback" in (log := instance.log.read_text(errors="replace")):
+        outcome.has_crashed = True
         outcome.problems.append("a traceback in the log:\n" + log[log.index("Traceback") :][:2000])
     return outcome
 

@@ -4,7 +4,8 @@
     python -m tests.property.mutate watch        one run; exit code 0: it was found
     python -m tests.property.mutate all --runs 3
 
-Says what was found first, and how many of the runs were red.
+Says what was found first, and how many of the runs were red: data that is lost or replies that are
+wrong. A process that only crashes, or steps that are only refused, do not count.
 """
 
 from __future__ import annotations
@@ -55,9 +56,11 @@ def main() -> int:
         red = 0
         for _ in range(options.runs):
             outcome = asyncio.run(once(name, new_seed(), options.seconds))
-            red += bool(outcome.problems)
+            is_red = outcome.shows_loss and not outcome.has_crashed
+            red += is_red
             first = "\n    ".join(each[:300] for each in outcome.problems[:4])
-            print(f"{name} (seed {outcome.seed}): {first or 'NOT FOUND'}", flush=True)
+            verdict = "CRASHED" if outcome.has_crashed else "found" if is_red else "NOT FOUND"
+            print(f"{name} (seed {outcome.seed}): {verdict}: {first}", flush=True)
         print(f"{name}: red in {red} of {options.runs}", flush=True)
         missed += red < options.runs
     return int(bool(missed))
