@@ -15,7 +15,7 @@ from proxy.sides import Side
 
 # Outside the fence live traffic always leaves some keys unproven; they are settled
 # inside it. More than these would not be settled within a pause.
-SETTLED_IN_FENCE = 500
+SETTLED_IN_FENCE = 1000
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from proxy.server import Proxy
 
 log = logging.getLogger("keyferry.repair")
 
-BATCH = 200
+BATCH = 500
 # A key that was touched this often during a copy is copied under a ticket.
 PATIENCE = 2
 RETRY_S = 1.0

@@ -261,7 +261,10 @@ async def _judge(outcome: Outcome, migration: Migration, stores: list[Bulk]) -> 
         outcome.problems.append(f"{comparison.differing} keys differ")
         outcome.problems += comparison.first[:10]
     for name, store in zip(("source", "target"), stores, strict=True):
-        outcome.problems += (f"{name}: {each}" for each in await migration.application.audit(store))
+        lost = [f"{name}: {each}" for each in await migration.application.audit(store)]
+        outcome.shows_loss |= bool(lost)
+        outcome.problems += lost
+    outcome.shows_loss |= bool(counts.wrong_replies or comparison.differing)
     divergences = await migration.divergences()
     outcome.steps.append(f"divergences: {divergences}")
     for command in ("xadd", "spop", "set", "mset", "rename", "sunionstore"):
