@@ -27,6 +27,7 @@ COMPILED = (
     "proxy.sent",
     "proxy.session",
     "proxy.transaction",
+    "proxy.watching",
 )
 
 DIRECTIVES = {

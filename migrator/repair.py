@@ -24,6 +24,8 @@ BATCH = 500
 # A key that was touched this often during a copy is copied under a ticket.
 PATIENCE = 2
 RETRY_S = 1.0
+# Copies under tickets, each of one key, that are under way together.
+ALONE_AT_ONCE = 32
 
 
 class Repair:
@@ -125,8 +127,10 @@ class Repair:
                 refused += away
                 continue
             refused += await self._done(copied)
-            for place in copied.touched:
-                refused += await self._touched_again(place)
+            for at in range(0, len(copied.touched), ALONE_AT_ONCE):
+                some = copied.touched[at : at + ALONE_AT_ONCE]
+                for more in await asyncio.gather(*map(self._touched_again, some)):
+                    refused += more
         return refused
 
     async def _touched_again(self, place: Place) -> list[Place]:

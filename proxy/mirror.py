@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from .commands import COPY_KEYS, Check, Clock, Command
@@ -25,12 +25,16 @@ from .resp import Request, encode_command
 from .resp.values import is_error, parse, same_reply
 from .sent import (
     ERROR_BYTES,
+    EXEC,
+    MULTI,
     Copy,
     CopyFailure,
     MirrorAway,
+    SentBlock,
     SentCopies,
     SentEffect,
     SentFlush,
+    as_one_step,
     is_away_error,
 )
 from .sides import Side
@@ -78,6 +82,8 @@ class Mirror:
         self._on_divergence = on_divergence
         self._loop = asyncio.get_running_loop()
         self._lane: Lane | None = None
+        # Effects of the step that is being appended.
+        self._step: list[tuple[SentEffect, bytes]] | None = None
         self._db = 0
         self._dbs = {0}
         self._asked_dbs: set[int] = set()
@@ -286,12 +292,13 @@ class Mirror:
             self._mark_written(db, command, request)
             return
         moved = written_places(db, command, request) if command.moves_data else ()
-        for effect in effects:
-            check = effect.check
-            expected = check if isinstance(check, bytes) else None
-            if check is Check.SAME:
-                expected = frame
-            self.append(db, effect.raw, places, expected, command.name, moved)
+        with self.one_step():
+            for effect in effects:
+                check = effect.check
+                expected = check if isinstance(check, bytes) else None
+                if check is Check.SAME:
+                    expected = frame
+                self.append(db, effect.raw, places, expected, command.name, moved)
 
     def _mark_written(self, db: int, command: Command, request: Request) -> None:
         for place in written_places(db, command, request):
@@ -310,6 +317,7 @@ class Mirror:
 
         ``moved``: which places it writes with the data of others.
         """
+        assert not self._step or db == self._db, "one step is of one database"
         lane = self._lane
         size = len(raw)
         if (
@@ -324,7 +332,34 @@ class Mirror:
         self.lag_bytes += size
         self.lag_operations += 1
         self.table.appended(places)
-        lane.send(SentEffect(self, places, expected, name, size, self._loop.time(), moved), raw)
+        effect = SentEffect(self, places, expected, name, size, self._loop.time(), moved)
+        if self._step is None:
+            lane.send(effect, raw)
+        else:
+            self._step.append((effect, raw))
+
+    @contextlib.contextmanager
+    def one_step(self) -> Iterator[None]:
+        """What is appended inside was one step on the primary, and will be one over there.
+
+        Nothing may be awaited inside. Nested, it is the outer one's.
+        """
+        if self._step is not None:
+            yield
+            return
+        self._step = []
+        try:
+            yield
+        finally:
+            step, self._step = self._step, None
+            lane = self._lane
+            if step and lane is not None:
+                effects = [effect for effect, _ in step]
+                raw = b"".join(raw for _, raw in step)
+                if len(effects) == 1:
+                    lane.send(effects[0], raw)
+                else:
+                    lane.send_batch([SentBlock(effects)] * (len(effects) + 2), MULTI + raw + EXEC)
 
     def append_flush(self, db: int | None, raw: bytes) -> None:
         """Append a FLUSHDB of ``db``, or a FLUSHALL (None)."""
@@ -357,7 +392,7 @@ class Mirror:
             raise MirrorAway(f"the {self.side.label} has no database {db}, or was not asked yet")
         number = self.table.copy_appended
         places = [(place, number(place)) for place in (place_of(db, c.key) for c in copies)]
-        commands = [raw for copy in copies for raw in copy.commands]
+        commands = [raw for copy in copies for raw in as_one_step(copy.commands)]
         raw = b"".join(commands)
         batch = SentCopies(self, copies, places, len(raw), len(commands), self._loop.time())
         if not commands:

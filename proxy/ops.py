@@ -9,15 +9,16 @@ itself stands in the lane's FIFO.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from .commands import Command, Kind
 from .keytable import Place, Ticket
 from .lane import Lane
 from .places import places_of, written_places
-from .resp import ReplyScanner, Request
+from .resp import Request
 from .resp.values import parse
-from .sent import ERROR_BYTES
+from .sent import ERROR_BYTES, EXEC, MULTI, split_array
 
 if TYPE_CHECKING:
     from .session import Session
@@ -172,7 +173,7 @@ class Block(Ticket):
         raw = b"".join(request.raw for _, request in self.items)
         self.lane.send_batch(
             [self] * (len(self.items) + 2),
-            b"*1\r\n$5\r\nMULTI\r\n" + raw + b"*1\r\n$4\r\nEXEC\r\n",
+            MULTI + raw + EXEC,
         )
 
     def reply(self, frame: bytes) -> None:
@@ -192,8 +193,10 @@ class Block(Ticket):
     def _executed(self, frame: bytes) -> None:
         try:
             if frame.startswith(b"*") and not frame.startswith(b"*-"):
-                for item, child in zip(self.queued, split_array(frame), strict=True):
-                    self._record(*item, child)
+                mirror = self.session.proxy.mirror
+                with mirror.one_step() if mirror is not None else nullcontext():
+                    for item, child in zip(self.queued, split_array(frame), strict=True):
+                        self._record(*item, child)
         finally:
             self.session.proxy.table.release(self)
 
@@ -316,8 +319,3 @@ def tag_cursor(frame: bytes) -> bytes:
         return frame
     digits = b"%d" % (cursor | CURSOR_TAG)
     return b"*2\r\n$%d\r\n%b" % (len(digits), digits) + frame[end:]
-
-
-def split_array(frame: bytes) -> list[bytes]:
-    """The raw frames of an array's elements."""
-    return ReplyScanner().feed(frame[frame.index(b"\r\n") + 2 :])

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from .keytable import Place
+from .resp import ReplyScanner
 from .resp.values import is_error
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("keyferry.mirror")
 
+MULTI = b"*1\r\n$5\r\nMULTI\r\n"
+EXEC = b"*1\r\n$4\r\nEXEC\r\n"
 ERROR_BYTES = (45, 33)  # ord("-"), ord("!")
 
 # The secondary answers, and refuses whatever it is sent: it counts as away, not
@@ -47,6 +50,16 @@ class CopyFailure(NamedTuple):
     place: Place
     error: str
     is_away: bool
+
+
+def as_one_step(commands: list[bytes]) -> list[bytes]:
+    """Commands that nobody may see the half of."""
+    return commands if len(commands) == 1 else [MULTI, *commands, EXEC]
+
+
+def split_array(frame: bytes) -> list[bytes]:
+    """The raw frames of an array's elements."""
+    return ReplyScanner().feed(frame[frame.index(b"\r\n") + 2 :])
 
 
 def is_away_error(frame: bytes) -> bool:
@@ -98,6 +111,42 @@ class SentEffect:
         for place in self.places:
             mirror.table.mark_unproven(place)
         mirror.table.applied(self.places)
+
+
+class SentBlock:
+    """Effects of one step of the primary: one step on the secondary, too.
+
+    Else a read there could see half of it. Stands in the FIFO once for MULTI, for each
+    effect, and for EXEC.
+    """
+
+    __slots__ = ("at", "effects", "index", "refusal")
+
+    def __init__(self, effects: Sequence[SentEffect]) -> None:
+        self.effects = effects
+        self.at = effects[0].at
+        self.index = 0
+        self.refusal: bytes | None = None
+
+    def reply(self, frame: bytes) -> None:
+        self.index += 1
+        if self.index < len(self.effects) + 2:
+            if frame[0] in ERROR_BYTES:
+                self.refusal = self.refusal or frame
+            return
+        if frame.startswith(b"*") and not frame.startswith(b"*-"):
+            answers = split_array(frame)
+        else:
+            # What was wrong is said where it was queued; EXEC only says that it was.
+            answers = [self.refusal or frame] * len(self.effects)
+        for effect, answer in zip(self.effects, answers, strict=True):
+            effect.reply(answer)
+
+    def lost(self) -> None:
+        if self.index <= len(self.effects) + 1:
+            self.index = len(self.effects) + 2
+            for effect in self.effects:
+                effect.lost()
 
 
 class SentFlush:
@@ -152,6 +201,10 @@ class SentCopies:
     def reply(self, frame: bytes) -> None:
         if frame[0] == 45:
             self.errors.append((self.index, frame))
+        elif frame[0] == 42 and b"\r\n-" in frame:
+            # The EXEC around a copy of several commands, of which one has failed.
+            at = frame.index(b"\r\n-") + 2
+            self.errors.append((self.index, frame[at : frame.index(b"\r\n", at)]))
         self.index += 1
         if self.index == self.total:
             self._finish()
@@ -175,7 +228,7 @@ class SentCopies:
             self.future.set_result(failures)
 
     def _failures(self) -> list[CopyFailure]:
-        owners = [at for at, copy in enumerate(self.copies) for _ in copy.commands]
+        owners = [at for at, copy in enumerate(self.copies) for _ in as_one_step(copy.commands)]
         failed: dict[int, bytes] = {}
         for index, frame in self.errors:
             failed.setdefault(owners[index], frame)

@@ -34,6 +34,8 @@ User = tuple[bytes, bytes] | None
 
 # Reads whose answers are of the store, not of the data: encodings, payloads, idle times.
 NEVER_SHIFTED = ("dump", "memory", "object", "xinfo", "xpending")
+# Connections of single clients that are kept, per user, for the next one.
+MAX_IDLE_LANES = 32
 # A secondary that answers nothing for so long is not asked for reads.
 SECONDARY_PATIENCE_S = 1.0
 
@@ -96,6 +98,11 @@ class Proxy:
         self._loop = loop
         self._logins: dict[Side, Lane] = {}
         self._lanes: dict[tuple[Side, User, int, int], Lane] = {}
+        # Raised by each flip: what a client watched before it cannot be told any more.
+        self.epoch = 0
+        # Connections of single clients: all that live, and those that nobody uses now.
+        self._own: set[Lane] = set()
+        self._idle: dict[tuple[Side, User, int], list[Lane]] = {}
         self._retry_at: dict[tuple[Side, User, int, int], float] = {}
         self._server: asyncio.Server | None = None
         self._ticking: asyncio.Task[None] | None = None
@@ -120,7 +127,7 @@ class Proxy:
             self._server.close()
         for session in list(self.sessions):
             session.close()
-        for lane in list(self._lanes.values()):
+        for lane in (*self._lanes.values(), *self._own):
             lane.close()
         for lane in self._logins.values():
             lane.close()
@@ -198,6 +205,33 @@ class Proxy:
             self.lane(side, user, db, resp)
         return None
 
+    def own_lane(self, user: User, resp: int) -> Lane:
+        """A lane to the primary for one client alone, until :meth:`give_back`."""
+        idle = self._idle.get((self.primary, user, resp), [])
+        while idle:
+            lane = idle.pop()
+            if not lane.is_lost:
+                return lane
+        lane = Lane(
+            self.endpoints[self.primary],
+            self.primary,
+            user=user,
+            resp=resp,
+            name=b"keyferry-lane:" + self.tag.encode(),
+            after_batch=self.flush_dirty,
+            on_lost=self._on_lost,
+        )
+        self._own.add(lane)
+        return lane
+
+    def give_back(self, lane: Lane) -> None:
+        """Its state is as new but for its database; kept for the next client, if it is of use."""
+        idle = self._idle.setdefault((lane.side, lane.user, lane.resp), [])
+        if lane.is_lost or lane.side is not self.primary or len(idle) >= MAX_IDLE_LANES:
+            lane.close()
+        else:
+            idle.append(lane)
+
     def login_lane(self) -> Lane:
         """The connection on which passwords are verified: it never carries a client's command."""
         lane = self._logins.get(self.primary)
@@ -211,6 +245,7 @@ class Proxy:
         return lane
 
     def _on_lost(self, lane: Lane) -> None:
+        self._own.discard(lane)
         key = (lane.side, lane.user, lane.db, lane.resp)
         if self._lanes.get(key) is lane:
             del self._lanes[key]
@@ -231,7 +266,8 @@ class Proxy:
 
     def local_addresses(self) -> set[str]:
         """Our ends of the lanes, as a store's CLIENT LIST shows them."""
-        return {lane.local_address for lane in (*self._lanes.values(), *self._logins.values())}
+        lanes = (*self._lanes.values(), *self._logins.values(), *self._own)
+        return {lane.local_address for lane in lanes}
 
     def lanes_in_use(self) -> set[tuple[User, int, int]]:
         """(user, db, resp) of every client that has sent a command as what it is now."""
@@ -351,6 +387,7 @@ class Proxy:
             # follows waits for that read, as it does at every change of upstream.
             session.forget_lanes()
         self.primary = primary
+        self.epoch += 1
         self.mirror = mirror
         self.shift(read_percent)
 

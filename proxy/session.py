@@ -16,7 +16,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
-from . import local
+from . import local, watching
 from .commands import Command, Kind
 from .keytable import Place, place_of
 from .lane import Lane
@@ -60,6 +60,7 @@ class Session(asyncio.Protocol):
         # Replies behind a shifted read that is being asked of the primary.
         self.stalled: deque[tuple[Request, bytes]] | None = None
         self.transaction: Transaction | None = None
+        self.watching: watching.Watching | None = None
         self.is_closed = False
         # Whether the client has logged in, where that is asked of it.
         self.may_pass = not proxy.auth_required
@@ -92,6 +93,9 @@ class Session(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.is_closed = True
         self.backlog.clear()
+        if self.watching is not None:
+            self.watching.lane.close()
+            self.watching = None
         self.proxy.leave(self)
 
     def eof_received(self) -> bool:
@@ -235,10 +239,7 @@ class Session(asyncio.Protocol):
         if kind is Kind.NODE:
             return self._ask_primary(request, CommandClass.OTHER)
         if kind is Kind.TRANSACTION:
-            if request.name != b"MULTI":
-                return self._refuse(b"-ERR %b without MULTI\r\n" % request.name)
-            self.transaction = Transaction()
-            return True
+            return self._transact(request)
         if kind is Kind.LOCAL:
             return not self.outstanding and local.answer(self, request)
         if kind is Kind.CURSOR:
@@ -247,6 +248,17 @@ class Session(asyncio.Protocol):
             return self._barrier(command, request)
         assert command.error is not None, f"{command} has no treatment"
         return self._refuse(command.error)
+
+    def _transact(self, request: Request) -> bool:
+        name = request.name
+        if name == b"MULTI":
+            self.transaction = Transaction()
+            return True
+        if name == b"WATCH":
+            return watching.watch(self, request)
+        if name == b"UNWATCH":
+            return watching.unwatch(self)
+        return self._refuse(b"-ERR %b without MULTI\r\n" % name)
 
     def _ask_primary(self, request: Request, kind: CommandClass) -> bool:
         """Nothing but the reply follows from it: the session itself stands in the FIFO."""

@@ -16,6 +16,7 @@ from .metrics import CommandClass
 from .ops import Block, Reaction
 from .places import places_of
 from .resp import Request
+from .watching import WatchedBlock
 
 if TYPE_CHECKING:
     from .session import Session
@@ -24,6 +25,7 @@ OK = b"+OK\r\n"
 QUEUED = b"+QUEUED\r\n"
 EXECABORT = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
 NESTED = b"-ERR MULTI calls can not be nested\r\n"
+NO_WATCH = b"-ERR WATCH inside MULTI is not allowed\r\n"
 NO_EXEC = (
     b"-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n"
 )
@@ -74,6 +76,8 @@ class Transaction:
             return proxy.commands.check(request) or b"-ERR unknown command\r\n"
         if command.error is not None:
             return command.error
+        if request.name == b"WATCH":
+            return NO_WATCH
         if request.name == b"MULTI":
             # Redis only answers an error, Valkey 8 and newer gives the block up as well. The
             # server says which, as long as its answers are the ones that are given.
@@ -121,12 +125,18 @@ class Transaction:
         self._give(session)
         session.out.append(reply)
         session.transaction = None
+        if session.watching is not None:
+            session.watching.end(session)
+            session.watching = None
         return True
 
     def _execute(self, session: Session) -> bool:
         if self.was_refused:
             return self._finish(session, EXECABORT)
-        lane = session.primary_lane()
+        watching = session.watching
+        if watching is not None and watching.is_broken(session):
+            return self._finish(session, b"_\r\n" if session.resp == 3 else b"*-1\r\n")
+        lane = session.primary_lane() if watching is None else watching.lane
         if not session.use(lane):
             return False
         places: dict[Place, None] = {}
@@ -136,7 +146,12 @@ class Transaction:
         session.count(lane.side, CommandClass.WRITE, len(self.items))
         session.outstanding += len(self.items) + 1 - self.answered
         session.transaction = None
-        op = Block(session, lane, self.items, tuple(places), self.answered, proxy.now())
+        kind = Block
+        if watching is not None:
+            watching.select(session.db)
+            session.watching = None
+            kind = WatchedBlock
+        op = kind(session, lane, self.items, tuple(places), self.answered, proxy.now())
         if proxy.table.acquire(op):
             op.dispatch()
         else:

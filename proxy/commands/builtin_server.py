@@ -43,14 +43,13 @@ LOCALS = """
     client|setname 3
 """
 
-TRANSACTIONS = "multi 1  exec 1  discard 1"
+TRANSACTIONS = "multi 1  exec 1  discard 1  watch -2  unwatch 1"
 
 UNSUPPORTED = {
     BLOCKS_NOTE: """
         blmove 6  blmpop -5  blpop -3  brpop -3  brpoplpush 4  bzmpop -5  bzpopmax -3
         bzpopmin -3
     """,
-    "optimistic transactions; MULTI and EXEC without WATCH is served": "watch -2  unwatch 1",
     "publish/subscribe; let publishers and subscribers use a store directly": """
         psubscribe -2  publish 3  punsubscribe -1  spublish 3  ssubscribe -2  subscribe -2
         sunsubscribe -1  unsubscribe -1

@@ -97,7 +97,7 @@ def test_the_table_has_no_command_that_no_server_has(
         ("client setname x", Kind.LOCAL, "client|setname"),
         ("CLIENT KILL ID 4", Kind.UNSUPPORTED, "client|kill"),
         ("MULTI", Kind.TRANSACTION, "multi"),
-        ("WATCH k", Kind.UNSUPPORTED, "watch"),
+        ("WATCH k", Kind.TRANSACTION, "watch"),
         ("PUBLISH c m", Kind.UNSUPPORTED, "publish"),
         ("EVAL_RO x 0", Kind.UNSUPPORTED, "eval_ro"),
         ("MIGRATE h p k 0 5", Kind.REFUSED, "migrate"),
