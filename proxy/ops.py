@@ -39,6 +39,10 @@ class Reaction:
         self.callback(None)
 
 
+def ignore(frame: bytes | None) -> None:
+    """For a :class:`Reaction` to a command of our own: nothing follows from the answer."""
+
+
 class Write(Ticket):
     """A write of a client on the primary's lane."""
 

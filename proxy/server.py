@@ -297,7 +297,7 @@ class Proxy:
 
     def close_idle_lanes(self, side: Side) -> None:
         """End the lanes to a side that nobody is to use any more."""
-        for lane in list(self._lanes.values()):
+        for lane in (*self._lanes.values(), *self._own):
             if lane.side is side and not lane.ops:
                 lane.close()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .commands import Command, Kind
 from .keytable import Place
 from .metrics import CommandClass
-from .ops import Block, Reaction
+from .ops import Block, Reaction, ignore
 from .places import places_of
 from .resp import Request
 from .watching import WatchedBlock
@@ -101,7 +101,7 @@ class Transaction:
         lane = session.primary_lane()
         if session.use(lane):
             session.hold()
-            asked = (Reaction(partial(self._asked, session)), Reaction(_ignored))
+            asked = (Reaction(partial(self._asked, session)), Reaction(ignore))
             lane.send_batch(asked, b"*1\r\n$5\r\nMULTI\r\n*1\r\n$7\r\nDISCARD\r\n")
 
     def _asked(self, session: Session, frame: bytes | None) -> None:
@@ -157,7 +157,3 @@ class Transaction:
         else:
             session.hold()
         return True
-
-
-def _ignored(frame: bytes | None) -> None:
-    """The answer to DISCARD: nothing follows from it."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from .lane import Lane
 from .metrics import CommandClass
-from .ops import Block, Reaction
+from .ops import Block, Reaction, ignore
 from .resp import Request, encode_command
 
 if TYPE_CHECKING:
@@ -47,12 +47,12 @@ class Watching:
         """Bring the connection to the client's database; it is one that the client uses."""
         if self.lane.db != db:
             self.lane.db = db
-            self.lane.send(Reaction(_ignored), encode_command(b"SELECT", b"%d" % db))
+            self.lane.send(Reaction(ignore), encode_command(b"SELECT", b"%d" % db))
 
     def end(self, session: Session) -> None:
         """Nothing is watched any more, and the connection may be another client's."""
-        if not self.is_broken(session):
-            self.lane.send(Reaction(_ignored), UNWATCH)
+        # Also a broken one: the store knows nothing of that.
+        self.lane.send(Reaction(ignore), UNWATCH)
         session.proxy.give_back(self.lane)
 
 
@@ -63,6 +63,8 @@ class WatchedBlock(Block):
 
     def _executed(self, frame: bytes) -> None:
         super()._executed(frame)
+        if self.is_unwrapped:  # There was no block, so its EXEC has ended nothing.
+            self.lane.send(Reaction(ignore), UNWATCH)
         self.session.proxy.give_back(self.lane)
 
 
@@ -93,7 +95,3 @@ def unwatch(session: Session) -> bool:
         session.watching = None
     session.out.append(OK)
     return True
-
-
-def _ignored(frame: bytes | None) -> None:
-    """Nothing follows from the answer: a SELECT or an UNWATCH of our own."""

@@ -116,3 +116,39 @@ async def test_a_block_is_one_step_on_the_secondary_too(mirrored: Proxied) -> No
     assert mirrored.target.info("commandstats")["cmdstat_exec"].startswith("calls=1,")
     assert [mirrored.target.cli("GET", key) for key in "abc"] == [b"2", b"1", b"x"]
     assert not mirrored.proxy.table.unproven
+
+
+@pytest.mark.parametrize("broken_by", ["two flips", "another protocol"])
+async def test_a_broken_watch_is_not_left_to_the_next_client_of_its_connection(
+    mirrored: Proxied, broken_by: str
+) -> None:
+    proxy, mirror = mirrored.proxy, mirrored.proxy.mirror
+    async with mirrored.client(2) as (one, next_one):
+        await one.call("WATCH k")
+        if broken_by == "two flips":
+            for side in (Side.TARGET, Side.SOURCE):
+                await proxy.fence()
+                proxy.flip(side, mirror if side is Side.SOURCE else None, 0)
+                proxy.release()
+        else:
+            await one.call("HELLO 3")
+        await one.call("UNWATCH")
+        await next_one.call("WATCH l")
+        await one.call("SET k 1")
+        assert (await next_one.calls("MULTI", "SET l 1", "EXEC"))[-1] == b"*1\r\n+OK\r\n"
+
+
+async def test_a_block_that_was_no_block_leaves_no_watch_behind(mirrored: Proxied) -> None:
+    rights = ("+@all", "-multi", "~*", "&*", "nopass", "on")
+    for server in (mirrored.source, mirrored.target):
+        server.cli("ACL", "SETUSER", "blockless", *rights)
+    async with mirrored.client(2) as (one, next_one):
+        for client in (one, next_one):
+            assert await client.call("AUTH blockless x") == b"+OK\r\n"
+        # Without the right to MULTI its commands are executed one by one, and EXEC is an error.
+        assert (await one.calls("WATCH k", "MULTI", "SET l 1", "EXEC"))[-1].startswith(b"-ERR")
+        await until(lambda: any(mirrored.proxy._idle.values()), "the connection given back")
+        await next_one.call("WATCH m")
+        mirrored.source.cli("SET", "k", 1)
+        mirrored.source.cli("ACL", "SETUSER", "blockless", "+multi")
+        assert (await next_one.calls("MULTI", "SET l 2", "EXEC"))[-1] == b"*1\r\n+OK\r\n"
