@@ -13,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from migrator import analysis, feed, flip, marker, restart
@@ -162,9 +163,7 @@ class Controller:
         """It may have lost what the other side has: until that is known no read goes there."""
         percent = 100 if self.proxy.primary is Side.TARGET else 0
         last = self.state.migration.verification or Verified(False, False, 0, 0, time.time())
-        self.state.update(
-            read_percent=percent, verification=Verified(**{**_fields(last), "stale": True})
-        )
+        self.state.update(read_percent=percent, verification=replace(last, stale=True))
         self.proxy.shift(percent)
         self._gaps += 1
 
@@ -172,9 +171,7 @@ class Controller:
         """What was verified may not be true any more."""
         last = self.state.migration.verification
         if last is not None and not last.stale:
-            self.state.update(
-                verification=Verified(**{**_fields(last), "stale": True}),
-            )
+            self.state.update(verification=replace(last, stale=True))
             self.events.tell("verify", "the last verification is stale")
 
     def _flushed(self) -> None:
@@ -452,7 +449,3 @@ class Controller:
         log.critical("the commit of the flip failed: the process ends, and the next one reads it")
         logging.shutdown()
         os._exit(70)
-
-
-def _fields(last: Verified) -> dict[str, Any]:
-    return {name: getattr(last, name) for name in last.__dataclass_fields__}

@@ -167,7 +167,3 @@ class Mover:
         for failure in refused:
             self.proxy.table.mark_unproven(failure.place)
         return Copied(future, list(touched), refused, len(usable), size)
-
-    async def gate(self) -> None:
-        """Wait until no barrier stands."""
-        await self.proxy.opened()

@@ -59,7 +59,7 @@ class Repair:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            await self._mover.gate()
+            await self._proxy.opened()
             places = self._proxy.table.take_owed(BATCH)
             if not places:
                 continue
@@ -85,17 +85,17 @@ class Repair:
         self._proxy.table.owe_again(places)
         self._wake.set()
 
-    async def settle(self) -> bool:
-        """Inside the fence: copy all that is owed. False: some will not go.
+    async def settle(self) -> None:
+        """Inside the fence: copy all that is owed, but for what the secondary refuses.
 
-        Raises ConnectionError, MirrorAway, ReplyError.
+        Whether any is left is for the gates. Raises ConnectionError, MirrorAway, ReplyError.
         """
         table = self._proxy.table
         # A verification that looks at the same key makes it touched: until the deadline.
         while table.unproven:
             places = list(table.unproven)
             if all(place in self.failing for place in places):
-                return False
+                return
             async with self._turn:
                 for at in range(0, len(places), BATCH):
                     await self._repair(places[at : at + BATCH])
@@ -103,7 +103,6 @@ class Repair:
             assert mirror is not None, "a fence of this kind stands between two mirrored sides"
             await mirror.applied()
             await asyncio.sleep(0.001)
-        return True
 
     async def _repair(self, places: Iterable[Place]) -> list[Place]:
         """Copy these; returns those that the secondary refused. Raises as Mover.copy."""

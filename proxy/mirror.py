@@ -89,7 +89,6 @@ class Mirror:
         self._asked_dbs: set[int] = set()
         self._has_room = asyncio.Event()
         self._lost = asyncio.Event()
-        self._is_closed = False
         self._task = self._loop.create_task(self._stay_connected(), name=f"mirror to {side.label}")
 
     # -- the connection ----------------------------------------------------------
@@ -231,7 +230,6 @@ class Mirror:
 
     async def close(self) -> None:
         """End the mirror; what is unanswered becomes unproven."""
-        self._is_closed = True
         self.is_connected = False
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
@@ -257,7 +255,7 @@ class Mirror:
         """The primary answered ``request`` with ``frame``: append what it did.
 
         ``places`` are all that the command reads or writes, as its ticket had them;
-        ``sent_at`` is on the event loop's clock; ``length`` is a probe's answer.
+        ``sent_at`` is on the proxy's clock; ``length`` is a probe's answer.
         """
         if frame[0] in ERROR_BYTES:
             return
