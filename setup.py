@@ -27,7 +27,9 @@ COMPILED = (
     "proxy.sent",
     "proxy.session",
     "proxy.transaction",
-    "proxy.watching",
+    "proxy.own",
+    "proxy.block",
+    "proxy.cursors",
 )
 
 DIRECTIVES = {

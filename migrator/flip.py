@@ -17,6 +17,7 @@ from migrator.gates import blockers_of_cutover, blockers_of_flip
 from migrator.phases import RULES, IllegalStep, Verb, check
 from proxy.mirror import Mirror
 from proxy.sent import MirrorAway
+from proxy.server import Proxy
 from proxy.sides import Side
 
 if TYPE_CHECKING:
@@ -112,12 +113,14 @@ async def _flip(controller: Controller, verb: Verb, max_pause_ms: float) -> floa
     reverse = copying.open_mirror(old_primary)
     try:
         await _connected(reverse, old_primary)
+        await _prepared(proxy, verb)
         started = time.perf_counter()
         try:
             async with asyncio.timeout(max_pause_ms / 1000.0):
                 await proxy.fence()
                 try:
                     failures = await proxy.open_lanes(proxy.primary.other)
+                    await proxy.settle()
                     await _drain(controller)
                     controller.watch.missing_users = [
                         f"{each.user} (db {each.db}): {each.error}" for each in failures
@@ -134,6 +137,7 @@ async def _flip(controller: Controller, verb: Verb, max_pause_ms: float) -> floa
         except (MirrorAway, ConnectionError, ReplyError) as error:
             raise Refused(f"{old_primary.other.label}_unreachable", str(error)) from error
     except BaseException:
+        proxy.abandon_flip()
         await reverse.close()
         raise
     # No deadline from here, and no await: the commit is true or the process ends.
@@ -158,6 +162,16 @@ async def _connected(reverse: Mirror, side: Side) -> None:
         raise Refused(
             f"{side.label}_unreachable", f"the mirror back to the {side.label} cannot be connected"
         ) from None
+
+
+async def _prepared(proxy: Proxy, verb: Verb) -> None:
+    """Subscriptions, scripts and the like are ready on the other side."""
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            problems = await proxy.prepare_flip()
+    except (TimeoutError, ConnectionError) as error:
+        problems = [str(error) or f"the {proxy.primary.other.label} gives no answer"]
+    _refuse(verb, [Blocker("not_prepared", each) for each in problems])
 
 
 async def _drain(controller: Controller) -> None:

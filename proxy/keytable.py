@@ -400,3 +400,14 @@ class KeyTable:
         for place in [p for p in self.unproven if db_and_key(p)[0] == db]:
             del self.unproven[place]
             self._owed.pop(place, None)
+
+    def swap(self, a: int, b: int) -> None:
+        """A SWAPDB of two databases: what is owed to a key is owed where it is now."""
+        names = {a: b, b: a}
+        self.unproven = {_moved(place, names): n for place, n in self.unproven.items()}
+        self._owed = {_moved(place, names): None for place in self._owed}
+
+
+def _moved(place: Place, names: dict[int, int]) -> Place:
+    db, key = db_and_key(place)
+    return place_of(names.get(db, db), key)

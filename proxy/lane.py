@@ -86,7 +86,8 @@ class Lane(asyncio.Protocol):
     ``user`` is (name, password), or None for a connection that does not
     authenticate. ``after_batch`` runs once behind each batch of replies;
     ``on_lost`` runs once when the connection has ended, or could not be made,
-    after every waiting operation was told.
+    after every waiting operation was told. ``on_push`` gets the frames that answer
+    nothing: RESP3's pushes, and what MONITOR prints.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Lane(asyncio.Protocol):
         name: bytes = b"keyferry",
         after_batch: Callable[[], None] | None = None,
         on_lost: Callable[[Lane], None] | None = None,
+        on_push: Callable[[bytes], None] | None = None,
         high_water: int = 4 * 1024 * 1024,
     ) -> None:
         self.endpoint = endpoint
@@ -128,6 +130,7 @@ class Lane(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._after_batch = after_batch
         self._on_lost = on_lost
+        self._on_push = on_push
         self._high_water = high_water
         self._when_settled: list[Callable[[bytes | None], None]] = []
         self._when_writable: list[Callable[[], None]] = []
@@ -295,8 +298,13 @@ class Lane(asyncio.Protocol):
             frames = self._shake(frames)
         for frame in frames:
             if frame[0] == PUSH:
+                if self._on_push is not None:
+                    self._on_push(frame)
                 continue
             if not ops:
+                if self._on_push is not None:
+                    self._on_push(frame)
+                    continue
                 log.error("%s: a reply that nobody asked for: %r", self, frame[:80])
                 self._end(None)
                 return

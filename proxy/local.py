@@ -16,6 +16,7 @@ from .resp import LIMITS, UNAUTHENTICATED, Request, encode_command, is_error, pa
 from .resp.encoder import array, bulk, error, integer, mapping, null
 
 if TYPE_CHECKING:
+    from .commands import Command
     from .session import Session
 
 OK = b"+OK\r\n"
@@ -33,12 +34,39 @@ _INDEX = re.compile(rb"0|[1-9][0-9]{0,8}")
 _NAME = re.compile(rb"[!-~]*")
 
 
-def answer(session: Session, request: Request) -> bool:
-    """Answer a LOCAL command; the client's outstanding replies are in. Returns True: consumed."""
+def serve(session: Session, command: Command, request: Request) -> bool:
+    """Answer a LOCAL command, once the client's outstanding replies are in."""
+    if session.outstanding:
+        return False
     handler = _COMMANDS.get(request.name)
     assert handler is not None, f"{request.name!r} is LOCAL and nothing answers it"
     handler(session, request)
     return True
+
+
+def database(request: Request) -> int | None:
+    """What a SELECT asks for; None: it is no index."""
+    index = request.arg(1) if request.argc == 2 else b""
+    return int(index) if _INDEX.fullmatch(index) else None
+
+
+def is_immediate(command: Command) -> bool:
+    """Whether the answer needs nobody else: these can be in a block, too."""
+    return command.name in _IMMEDIATE
+
+
+def immediately(session: Session, request: Request) -> bytes:
+    """The answer to one of these."""
+    out, session.out = session.out, []
+    _COMMANDS[request.name](session, request)
+    answer, session.out = b"".join(session.out), out
+    return answer
+
+
+_IMMEDIATE = (
+    "client|id", "client|getname", "client|setname", "client|setinfo",
+    "client|no-evict", "client|no-touch",
+)  # fmt: skip
 
 
 def _upstream(session: Session, raw: bytes, then: Callable[[bytes], None]) -> None:
@@ -157,13 +185,12 @@ def _encode(value: object, resp: int) -> bytes:
 
 
 def _select(session: Session, request: Request) -> None:
-    index = request.arg(1)
-    if not _INDEX.fullmatch(index):
+    db = database(request)
+    if db is None:
         # It cannot succeed, so it cannot change the lane: the server's own words.
         _upstream(session, request.raw, lambda frame: session.out.append(frame))
         return
     proxy = session.proxy
-    db = int(index)
     if db == session.db:
         session.out.append(OK)
         return
@@ -171,9 +198,7 @@ def _select(session: Session, request: Request) -> None:
 
     def settled(failure: bytes | None) -> None:
         if failure is None:
-            session.db = db
-            session.change_lane()
-            proxy.note_user(session)
+            session.to_database(db)
         session.out.append(failure or OK)
         session.unhold()
 

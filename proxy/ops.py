@@ -9,18 +9,18 @@ itself stands in the lane's FIFO.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from .commands import Command, Kind
 from .keytable import Place, Ticket
 from .lane import Lane
-from .places import places_of, written_places
+from .places import written_places
 from .resp import Request
 from .resp.values import parse
-from .sent import ERROR_BYTES, EXEC, MULTI, split_array
+from .sent import ERROR_BYTES
 
 if TYPE_CHECKING:
+    from .server import Proxy
     from .session import Session
 
 
@@ -137,92 +137,18 @@ class Trim(Write):
         super().lost()
 
 
-class Block(Ticket):
-    """A whole MULTI … EXEC on the primary's lane.
-
-    ``skip`` of its replies were given to the client while it was arriving.
-    """
-
-    __slots__ = ("db", "index", "is_unwrapped", "items", "queued", "sent_at", "session", "skip")
-
-    lane: Lane
-
-    def __init__(
-        self,
-        session: Session,
-        lane: Lane,
-        items: Sequence[tuple[Command, Request]],
-        places: Sequence[Place],
-        skip: int,
-        sent_at: float,
-    ) -> None:
-        self.session = session
-        self.lane = lane
-        self.db = session.db
-        self.items = items
-        self.places = places
-        self.skip = skip
-        self.sent_at = sent_at
-        self.index = 0
-        self.is_unwrapped = False
-        # Those of the items that the server has queued: EXEC answers these.
-        self.queued: list[tuple[Command, Request]] = []
-
-    def go(self) -> None:
-        self.sent_at = self.session.proxy.now()
-        self.dispatch()
-        self.session.unhold()
-
-    def dispatch(self) -> None:
-        raw = b"".join(request.raw for _, request in self.items)
-        self.lane.send_batch(
-            [self] * (len(self.items) + 2),
-            MULTI + raw + EXEC,
-        )
-
-    def reply(self, frame: bytes) -> None:
-        self.index += 1
-        if self.index == 1:
-            # A user who may not run MULTI has its commands executed one by one.
-            self.is_unwrapped = frame != b"+OK\r\n"
-        elif self.index == len(self.items) + 2:
-            self._executed(frame)
-        elif self.is_unwrapped:
-            self._record(*self.items[self.index - 2], frame)
-        elif frame == b"+QUEUED\r\n":
-            self.queued.append(self.items[self.index - 2])
-        if self.index > self.skip:
-            self.session.reply(frame)
-
-    def _executed(self, frame: bytes) -> None:
-        try:
-            if frame.startswith(b"*") and not frame.startswith(b"*-"):
-                mirror = self.session.proxy.mirror
-                with mirror.one_step() if mirror is not None else nullcontext():
-                    for item, child in zip(self.queued, split_array(frame), strict=True):
-                        self._record(*item, child)
-        finally:
-            self.session.proxy.table.release(self)
-
-    def _record(self, command: Command, request: Request, frame: bytes) -> None:
-        mirror = self.session.proxy.mirror
-        if mirror is not None and command.kind is Kind.WRITE:
-            places = places_of(self.db, command, request)
-            mirror.record(self.db, command, request, places, frame, self.sent_at)
-
-    def lost(self) -> None:
-        total = len(self.items) + 2
-        if self.index == total:
-            return
-        self.index = total
-        proxy = self.session.proxy
-        if proxy.mirror is not None:
-            for command, request in self.items:
-                if command.kind is Kind.WRITE:
-                    for place in written_places(self.db, command, request):
-                        proxy.table.mark_unproven(place)
-        proxy.table.release(self)
-        self.session.lost()
+def record_barrier(proxy: Proxy, db: int, command: Command, request: Request) -> None:
+    """A command of a whole database, or of all, was executed: append it."""
+    mirror = proxy.mirror
+    assert mirror is not None
+    # A copy may have been read since it was sent, and before it was executed.
+    proxy.table.touch_everything()
+    if command.name == "swapdb":
+        mirror.append_swap(int(request.arg(1)), int(request.arg(2)), request.raw)
+        return
+    flushed = None if command.name == "flushall" else db
+    mirror.append_flush(flushed, request.raw)
+    proxy.flushed(flushed)
 
 
 class Barrier:
@@ -247,11 +173,7 @@ class Barrier:
         mirror = proxy.mirror
         if mirror is not None and frame[0] not in ERROR_BYTES:
             if self.command.kind is Kind.BARRIER:
-                # A copy may have been read since it was sent, and before it was executed.
-                proxy.table.touch_everything()
-                db = None if self.command.name == "flushall" else self.db
-                mirror.append_flush(db, self.request.raw)
-                proxy.flushed(db)
+                record_barrier(proxy, self.db, self.command, self.request)
             else:
                 for place in written_places(self.db, self.command, self.request):
                     proxy.table.mark_unproven(place)
@@ -290,36 +212,3 @@ class ShiftedRead:
 
     def lost(self) -> None:
         self.reply(b"-")
-
-
-class CursorRead:
-    """A SCAN or its kin on the target, whose cursors carry the tag (design, section 4)."""
-
-    __slots__ = ("session",)
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-
-    def reply(self, frame: bytes) -> None:
-        self.session.reply(tag_cursor(frame))
-
-    def lost(self) -> None:
-        self.session.lost()
-
-
-# A bit that no engine's cursor uses (they hold a table index and, in a cluster,
-# 14 bits of slot), and that still fits a signed 64-bit integer of a client.
-CURSOR_TAG = 1 << 62
-
-
-def tag_cursor(frame: bytes) -> bytes:
-    """Set the tag in the cursor of a SCAN reply ``*2 $n cursor …``; 0 stays 0."""
-    if not frame.startswith(b"*2\r\n$"):
-        return frame
-    start = frame.index(b"\r\n", 4) + 2
-    end = frame.index(b"\r\n", start)
-    cursor = int(frame[start:end])
-    if cursor == 0:
-        return frame
-    digits = b"%d" % (cursor | CURSOR_TAG)
-    return b"*2\r\n$%d\r\n%b" % (len(digits), digits) + frame[end:]

@@ -173,6 +173,26 @@ class SentFlush:
         self.mirror.owed_flushes.append(self.db)
 
 
+class SentSwap:
+    """A SWAPDB on its way; lost or refused, every key may be in the wrong database."""
+
+    __slots__ = ("at", "mirror")
+
+    def __init__(self, mirror: Mirror, at: float) -> None:
+        self.mirror = mirror
+        self.at = at
+
+    def reply(self, frame: bytes) -> None:
+        self.mirror.lag_operations -= 1
+        self.mirror.table.unapplied_everywhere -= 1
+        if is_error(frame):
+            log.warning("the %s refused SWAPDB: %r", self.mirror.side.label, frame)
+            self.mirror.table.mark_everything_unproven()
+
+    def lost(self) -> None:
+        self.reply(b"-lost\r\n")
+
+
 class SentCopies:
     """Copies of several keys; stands in the lane's FIFO once per command."""
 

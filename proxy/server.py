@@ -19,8 +19,9 @@ from typing import NamedTuple
 from .commands import Clock, Command, CommandTable
 from .commands.engine import UNKNOWN
 from .endpoint import Endpoint
+from .follower import Follower
 from .keytable import KeyTable
-from .lane import Lane
+from .lane import Lane, login_of
 from .metrics import Stats
 from .mirror import Mirror
 from .places import places_of
@@ -97,6 +98,9 @@ class Proxy:
         self.now = time.monotonic
         self._loop = loop
         self._logins: dict[Side, Lane] = {}
+        self._admins: dict[Side, Lane] = {}
+        # What has to follow a flip, in this order.
+        self.followers: list[Follower] = []
         self._lanes: dict[tuple[Side, User, int, int], Lane] = {}
         # Raised by each flip: what a client watched before it cannot be told any more.
         self.epoch = 0
@@ -129,7 +133,7 @@ class Proxy:
             session.close()
         for lane in (*self._lanes.values(), *self._own):
             lane.close()
-        for lane in self._logins.values():
+        for lane in (*self._logins.values(), *self._admins.values()):
             lane.close()
 
     async def learn_auth(self) -> None:
@@ -212,14 +216,32 @@ class Proxy:
             lane = idle.pop()
             if not lane.is_lost:
                 return lane
+        return self.open_own(self.primary, user, resp)
+
+    def open_own(
+        self,
+        side: Side,
+        user: User,
+        resp: int,
+        on_push: Callable[[bytes], None] | None = None,
+        on_lost: Callable[[Lane], None] | None = None,
+    ) -> Lane:
+        """A new connection for one client alone; whoever opens it closes it."""
+
+        def lost(lane: Lane) -> None:
+            self._on_lost(lane)
+            if on_lost is not None:
+                on_lost(lane)
+
         lane = Lane(
-            self.endpoints[self.primary],
-            self.primary,
+            self.endpoints[side],
+            side,
             user=user,
             resp=resp,
             name=b"keyferry-lane:" + self.tag.encode(),
             after_batch=self.flush_dirty,
-            on_lost=self._on_lost,
+            on_lost=lost,
+            on_push=on_push,
         )
         self._own.add(lane)
         return lane
@@ -240,6 +262,20 @@ class Proxy:
                 self.endpoints[self.primary],
                 self.primary,
                 name=b"keyferry-login",
+                after_batch=self.flush_dirty,
+            )
+        return lane
+
+    def admin_lane(self, side: Side) -> Lane:
+        """A connection with the rights of the connection string: no client's command goes there."""
+        lane = self._admins.get(side)
+        if lane is None or lane.is_lost:
+            endpoint = self.endpoints[side]
+            lane = self._admins[side] = Lane(
+                endpoint,
+                side,
+                user=login_of(endpoint),
+                name=b"keyferry-admin",
                 after_batch=self.flush_dirty,
             )
         return lane
@@ -266,7 +302,9 @@ class Proxy:
 
     def local_addresses(self) -> set[str]:
         """Our ends of the lanes, as a store's CLIENT LIST shows them."""
-        lanes = (*self._lanes.values(), *self._logins.values(), *self._own)
+        lanes = (
+            *self._lanes.values(), *self._logins.values(), *self._admins.values(), *self._own,
+        )  # fmt: skip
         return {lane.local_address for lane in lanes}
 
     def lanes_in_use(self) -> set[tuple[User, int, int]]:
@@ -378,6 +416,31 @@ class Proxy:
         self.table.open()
         self.flush_dirty()
 
+    async def prepare_flip(self) -> list[str]:
+        """Have ready on the other side what clients will need; returns what stands in the way.
+
+        Followed by :meth:`flip`, or by :meth:`abandon_flip`.
+        """
+        side = self.primary.other
+        found = await asyncio.gather(*(each.prepare(side) for each in self.followers))
+        return [problem for problems in found for problem in problems]
+
+    async def settle(self) -> None:
+        """Inside the fence: what needs no ticket (PUBLISH, say) is answered, and has been felt.
+
+        Raises ConnectionError.
+        """
+        lanes = [each for each in self._lanes.values() if each.side is self.primary and each.ops]
+        pinned = [each.pinned.lane(each) for each in self.sessions if each.pinned is not None]
+        await asyncio.gather(*(lane.call(b"PING") for lane in (*lanes, *pinned)))
+        for each in self.followers:
+            await each.settle()
+
+    def abandon_flip(self) -> None:
+        """The flip will not be done."""
+        for each in self.followers:
+            each.abandoned()
+
     def flip(self, primary: Side, mirror: Mirror | None, read_percent: int) -> None:
         """Swap the roles. Inside the fence only, behind the durable commit."""
         assert self.table.is_closed
@@ -390,6 +453,8 @@ class Proxy:
         self.epoch += 1
         self.mirror = mirror
         self.shift(read_percent)
+        for each in self.followers:
+            each.flipped()
 
     def flushed(self, db: int | None) -> None:
         """A FLUSHDB of ``db``, or a FLUSHALL (None), was executed and its effect appended."""

@@ -14,19 +14,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, cast
 
-from . import local, watching
+from . import local
 from .commands import Command, Kind
 from .keytable import Place, place_of
 from .lane import Lane
 from .metrics import CommandClass
-from .ops import CURSOR_TAG, Barrier, CursorRead, Reaction, ShiftedRead, Trim, Write
+from .ops import Barrier, Reaction, ShiftedRead, Trim, Write
+from .own import Borrowed, Pinned
 from .places import places_of
-from .resp import LIMITS, UNAUTHENTICATED, Limits, Request, RequestScanner, encode_command
+from .resp import LIMITS, UNAUTHENTICATED, Limits, Request, RequestScanner
 from .sent import ERROR_BYTES
+from .serving import SERVE
 from .sides import Side
-from .transaction import Transaction
 
 if TYPE_CHECKING:
     from .server import Proxy
@@ -41,6 +43,16 @@ MAX_BACKLOG = 2048
 MAX_UNSENT = 1024 * 1024
 # Bytes of one request: client-query-buffer-limit of the servers.
 MAX_REQUEST = 1024 * 1024 * 1024
+
+
+class Mode(Protocol):
+    """What takes a client's commands in place of the usual dispatch."""
+
+    def take(self, session: Session, request: Request) -> bool:
+        """The client's next command. False: it cannot go yet."""
+
+    def at_rest(self, session: Session) -> None:
+        """All that has come is taken and answered: the client may be waiting."""
 
 
 class Session(asyncio.Protocol):
@@ -59,8 +71,12 @@ class Session(asyncio.Protocol):
         self.outstanding = 0
         # Replies behind a shifted read that is being asked of the primary.
         self.stalled: deque[tuple[Request, bytes]] | None = None
-        self.transaction: Transaction | None = None
-        self.watching: watching.Watching | None = None
+        # What takes the client's commands in place of the usual dispatch: a MULTI, say.
+        self.mode: Mode | None = None
+        # The client's own connections: for a WATCH or a MULTI, for one command, and for all.
+        self.borrowed: Borrowed | None = None
+        self.once: Borrowed | None = None
+        self.pinned: Pinned | None = None
         self.is_closed = False
         # Whether the client has logged in, where that is asked of it.
         self.may_pass = not proxy.auth_required
@@ -68,6 +84,7 @@ class Session(asyncio.Protocol):
         self._lane: Lane | None = None
         self._primary: Lane | None = None
         self._scanner = RequestScanner(UNAUTHENTICATED if proxy.auth_required else LIMITS)
+        self._when_closed: list[Callable[[], None]] = []
         self._is_running = False
         self._is_dirty = False
         self._holds = 0
@@ -93,10 +110,17 @@ class Session(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.is_closed = True
         self.backlog.clear()
-        if self.watching is not None:
-            self.watching.lane.close()
-            self.watching = None
+        for borrowed in (self.borrowed, self.once):
+            if borrowed is not None:
+                borrowed.discard()
         self.proxy.leave(self)
+        callbacks, self._when_closed = self._when_closed, []
+        for callback in callbacks:
+            callback()
+
+    def when_closed(self, callback: Callable[[], None]) -> None:
+        """Call back once when the client's connection has ended."""
+        self._when_closed.append(callback)
 
     def eof_received(self) -> bool:
         # What a client sent before it hung up is still carried out, as a server does.
@@ -192,8 +216,8 @@ class Session(asyncio.Protocol):
     def _at_rest(self) -> None:
         if self.outstanding or self._holds:
             return
-        if self.transaction is not None:
-            self.transaction.answer(self)
+        if self.mode is not None:
+            self.mode.at_rest(self)
         if self._protocol_error is not None:
             self.proxy.stats.client_error("protocol")
             self.out.append(self._protocol_error)
@@ -221,46 +245,34 @@ class Session(asyncio.Protocol):
 
     def _step(self, request: Request) -> bool:
         """Dispatch one command; False: it cannot go yet."""
-        if self.transaction is not None:
-            return self.transaction.take(self, request)
+        if self.mode is not None:
+            return self.mode.take(self, request)
+        return self.dispatch(request)
+
+    def dispatch(self, request: Request) -> bool:
+        """Dispatch one command as if the client were in no mode; False: it cannot go yet."""
         command = self.proxy.commands.lookup(request)
         if command is None or not command.fits(request.argc):
-            return self._refuse(self.proxy.commands.check(request) or b"-ERR unknown command\r\n")
+            return self.refuse(self.proxy.commands.check(request) or b"-ERR unknown command\r\n")
         # Servers look at name and arguments first, and then at who asks.
         if not self.may_pass and request.name not in local.BEFORE_LOGIN:
-            return self._refuse(local.NOAUTH)
+            return self.refuse(local.NOAUTH)
+        return self.serve(command, request)
+
+    def serve(self, command: Command, request: Request) -> bool:
+        """Dispatch a command that is well formed, whatever the client's mode; False: not yet."""
         kind = command.kind
         if kind is Kind.READ:
-            if self.proxy.splits_reads:
+            if self.proxy.splits_reads and self.pinned is None:
                 return self._read(command, request)
-            return self._ask_primary(request, CommandClass.READ)
+            return self.ask(request, CommandClass.READ)
         if kind is Kind.WRITE:
             return self._write_command(command, request)
         if kind is Kind.NODE:
-            return self._ask_primary(request, CommandClass.OTHER)
-        if kind is Kind.TRANSACTION:
-            return self._transact(request)
-        if kind is Kind.LOCAL:
-            return not self.outstanding and local.answer(self, request)
-        if kind is Kind.CURSOR:
-            return self._cursor(request)
-        if kind is Kind.BARRIER:
-            return self._barrier(command, request)
-        assert command.error is not None, f"{command} has no treatment"
-        return self._refuse(command.error)
+            return self.ask(request, CommandClass.OTHER)
+        return SERVE[kind](self, command, request)
 
-    def _transact(self, request: Request) -> bool:
-        name = request.name
-        if name == b"MULTI":
-            self.transaction = Transaction()
-            return True
-        if name == b"WATCH":
-            return watching.watch(self, request)
-        if name == b"UNWATCH":
-            return watching.unwatch(self)
-        return self._refuse(b"-ERR %b without MULTI\r\n" % name)
-
-    def _ask_primary(self, request: Request, kind: CommandClass) -> bool:
+    def ask(self, request: Request, kind: CommandClass) -> bool:
         """Nothing but the reply follows from it: the session itself stands in the FIFO."""
         lane = self.primary_lane()
         if not self.use(lane):
@@ -282,7 +294,10 @@ class Session(asyncio.Protocol):
     def primary_lane(self) -> Lane:
         lane = self._primary
         if lane is None or lane.is_lost or lane.side is not self.proxy.primary:
-            lane = self.proxy.lane(self.proxy.primary, self.user, self.db, self.resp)
+            if self.pinned is not None:
+                lane = self.pinned.lane(self)
+            else:
+                lane = self.proxy.lane(self.proxy.primary, self.user, self.db, self.resp)
             self._primary = lane
             self.uses_lanes = True
         return lane
@@ -308,6 +323,20 @@ class Session(asyncio.Protocol):
             self.proxy.stats.client_error("upstream_unreachable")
             self.close()
         self.unhold()
+
+    def borrow(self) -> Borrowed:
+        """A connection of the client's own, kept until it is given back."""
+        if self.borrowed is None:
+            self.borrowed = Borrowed(self)
+        elif self.borrowed.is_void(self):
+            self.borrowed = self.borrowed.renewed(self)
+        return self.borrowed
+
+    def to_database(self, db: int) -> None:
+        """The client's commands are of this database from here on."""
+        self.db = db
+        self.change_lane()
+        self.proxy.note_user(self)
 
     def scanner_limits(self, limits: Limits) -> None:
         """What the client may announce, from its next request on.
@@ -336,7 +365,7 @@ class Session(asyncio.Protocol):
             places: tuple[Place, ...] = (place_of(self.db, request.arg(1)),)
         else:
             if command.unknown_keys(request):
-                return self._barrier(command, request)
+                return self.barrier(command, request)
             places = tuple(places_of(self.db, command, request))
         proxy = self.proxy
         self.count(lane.side, CommandClass.WRITE)
@@ -352,7 +381,8 @@ class Session(asyncio.Protocol):
             self.hold()
         return True
 
-    def _barrier(self, command: Command, request: Request) -> bool:
+    def barrier(self, command: Command, request: Request) -> bool:
+        """Send it when all before it is answered, and nothing else until it is."""
         lane = self.primary_lane()
         if not self.use(lane):
             return False
@@ -372,7 +402,7 @@ class Session(asyncio.Protocol):
                 self.count(side, CommandClass.READ)
                 lane.send(ShiftedRead(self, request), request.raw)
                 return True
-        return self._ask_primary(request, CommandClass.READ)
+        return self.ask(request, CommandClass.READ)
 
     def ask_primary(self, request: Request) -> None:
         """A shifted read failed: later replies wait until the primary has answered it."""
@@ -394,35 +424,10 @@ class Session(asyncio.Protocol):
             self.reply(waiting)
         self.stalled = None
 
-    def _cursor(self, request: Request) -> bool:
-        at = 1 if request.name in (b"SCAN", b"CLUSTERSCAN") else 2
-        text = request.arg(at)
-        cursor = int(text) if text.isdigit() and len(text) < 20 else 0
-        proxy = self.proxy
-        side = proxy.primary
-        raw = request.raw
-        if cursor & CURSOR_TAG:
-            side = Side.TARGET
-            args = request.args()
-            args[at] = b"%d" % (cursor & ~CURSOR_TAG)
-            raw = encode_command(*args)
-        elif cursor:
-            side = Side.SOURCE
-        lane = self.primary_lane()
-        if side is not proxy.primary:
-            # Behind a shifted read on the same lane its reply might overtake that read's.
-            if self.outstanding:
-                return False
-            lane = proxy.lane(side, self.user, self.db, self.resp)
-        if not self.use(lane):
-            return False
-        self.count(lane.side, CommandClass.OTHER)
-        lane.send(CursorRead(self) if side is Side.TARGET else self, raw)
-        return True
-
     # -- replies ---------------------------------------------------------------------------
 
-    def _refuse(self, error: bytes) -> bool:
+    def refuse(self, error: bytes) -> bool:
+        """Answer a command with an error of the proxy's, in its turn."""
         if self.outstanding:
             return False
         self.proxy.stats.client_error("refused")
@@ -438,6 +443,14 @@ class Session(asyncio.Protocol):
         if not self._is_dirty:
             self._is_dirty = True
             self.proxy.dirty.append(self)
+
+    def push(self, frame: bytes) -> None:
+        """A frame that answers nothing the client has sent."""
+        if not self.is_closed:
+            self.out.append(frame)
+            if not self._is_dirty:
+                self._is_dirty = True
+                self.proxy.dirty.append(self)
 
     def flush(self) -> None:
         """Behind a batch of replies: write them, and go on with what they held back."""

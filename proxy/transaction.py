@@ -1,8 +1,13 @@
-"""A MULTI that is arriving: queued here, and sent whole at its EXEC.
+"""MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
-Owns what each step answers. A block that arrives whole is answered by the server,
-word for word. Where the client waits for an answer in between, it gets the one the
-server would give, and the block goes as one all the same.
+Owns which of two ways a block goes (design, section 4). One that arrives whole, of commands
+that cannot change a connection, goes as one on the lane. Any other runs on a connection of
+the client's own from its MULTI on, or from its WATCH on, so that each step is answered by
+the server; its EXEC is ordered by a ticket for all its keys.
+
+A flip, a lost connection or another user breaks a WATCH: EXEC answers nil, as if a key had
+changed, and the application tries again, as it must be able to. A block without one is told
+to the new primary again, which nobody notices.
 """
 
 from __future__ import annotations
@@ -10,150 +15,283 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from . import cursors, local
+from .block import Block, Exec, Item, places_of_items
 from .commands import Command, Kind
-from .keytable import Place
 from .metrics import CommandClass
-from .ops import Block, Reaction, ignore
-from .places import places_of
+from .ops import Reaction, ignore
+from .own import PING, Borrowed, select
 from .resp import Request
-from .watching import WatchedBlock
+from .resp.encoder import null_array
+from .sent import MULTI
 
 if TYPE_CHECKING:
+    from .lane import Lane
     from .session import Session
 
 OK = b"+OK\r\n"
 QUEUED = b"+QUEUED\r\n"
-EXECABORT = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
-NESTED = b"-ERR MULTI calls can not be nested\r\n"
-NO_WATCH = b"-ERR WATCH inside MULTI is not allowed\r\n"
-NO_EXEC = (
-    b"-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n"
-)
+DISCARD = b"*1\r\n$7\r\nDISCARD\r\n"
+UNWATCH = b"*1\r\n$7\r\nUNWATCH\r\n"
+# Refused by every server where it is queued, so that the block around it is, too.
+SPOILER = b"*1\r\n$3\r\nGET\r\n"
 TOO_LARGE = b"-ERR the transaction is larger than Keyferry's limit\r\n"
+
+# What a lane may carry in a block, and what a connection of the client's own may.
+PLAIN = (Kind.READ, Kind.WRITE, Kind.NODE)
+QUEUEABLE = (*PLAIN, Kind.BARRIER, Kind.BLOCKING, Kind.SCRIPT, Kind.CURSOR, Kind.OWN)
+
+
+def serve(session: Session, command: Command, request: Request) -> bool:
+    """One of these commands outside of a block. False: it cannot go yet."""
+    name = request.name
+    if name == b"MULTI":
+        session.mode = Transaction()
+        return True
+    if name == b"WATCH":
+        return _watch(session, request)
+    if name == b"UNWATCH":
+        return _unwatch(session)
+    return session.refuse(b"-ERR %b without MULTI\r\n" % name)
+
+
+def _watch(session: Session, request: Request) -> bool:
+    if session.outstanding:
+        return False
+    borrowed = session.borrow()
+    if not session.use(borrowed.lane):
+        return False
+    borrowed.watches = True
+    select(borrowed.lane, session.db)
+    session.count(borrowed.lane.side, CommandClass.OTHER)
+    borrowed.lane.send(session, request.raw)
+    return True
+
+
+def _unwatch(session: Session) -> bool:
+    if session.outstanding:
+        return False
+    _forget_watch(session)
+    session.out.append(OK)
+    return True
+
+
+def _forget_watch(session: Session) -> None:
+    """Nothing is watched any more, and the connection may be another client's."""
+    borrowed, session.borrowed = session.borrowed, None
+    if borrowed is not None:
+        # Also a broken one: the store knows nothing of that.
+        borrowed.lane.send(Reaction(ignore), UNWATCH)
+        borrowed.give_back(session)
 
 
 class Transaction:
-    """One client's, from MULTI to EXEC or DISCARD."""
+    """One client's, from MULTI to EXEC or DISCARD: a mode of its session."""
 
-    __slots__ = ("answered", "items", "may_begin", "replies", "requests", "size", "was_refused")
+    __slots__ = ("_borrowed", "_size", "items", "was_refused")
 
     def __init__(self) -> None:
-        self.items: list[tuple[Command, Request]] = []
-        # What each step answers, MULTI first; ``answered`` of them have been given.
-        self.replies: list[bytes] = [OK]
-        self.answered = 0
+        # While all of it arrives together: what came. On the client's own connection: what
+        # the server has queued.
+        self.items: list[Item] = []
         self.was_refused = False
-        self.size = 0
-        # All that came behind MULTI, and whether the user is known to have that right.
-        self.requests: list[Request] = []
-        self.may_begin = False
+        self._borrowed: Borrowed | None = None
+        self._size = 0
+
+    def at_rest(self, session: Session) -> None:
+        """The rest has not arrived: the client may be waiting for these answers."""
+        if self._borrowed is None:
+            self._begin(session)
 
     def take(self, session: Session, request: Request) -> bool:
         """The client's next command. False: it cannot go yet."""
-        name = request.name
-        if name == b"EXEC":
-            return self._execute(session) if request.argc == 1 else self._finish(session, NO_EXEC)
-        if name == b"DISCARD" and request.argc == 1:
-            return self._finish(session, OK)
-        error = self._problem(session, request)
-        if error is not None:
-            session.proxy.stats.client_error("refused")
-            self.was_refused = True
-            self.items.clear()
-        elif not self.was_refused:
-            command = session.proxy.commands.lookup(request)
-            assert command is not None
-            self.items.append((command, request))
-        self.requests.append(request)
-        self.replies.append(error or QUEUED)
-        return True
+        if self._borrowed is not None:
+            return self._step(session, self._borrowed, request)
+        if session.borrowed is None:
+            if request.name == b"EXEC" and request.argc == 1:
+                return self._execute_whole(session)
+            command = _well_formed(session, request)
+            is_plain = command is not None and command.kind in PLAIN
+            if is_plain and self._has_room(session, request):
+                assert command is not None
+                if not command.unknown_keys(request):
+                    self.items.append(Item(command, request))
+                    return True
+        self._begin(session)
+        return False
 
-    def _problem(self, session: Session, request: Request) -> bytes | None:
-        """Why the server, or the proxy, would not queue it."""
-        proxy = session.proxy
-        command = proxy.commands.lookup(request)
-        if command is None or not command.fits(request.argc):
-            return proxy.commands.check(request) or b"-ERR unknown command\r\n"
-        if command.error is not None:
-            return command.error
-        if request.name == b"WATCH":
-            return NO_WATCH
-        if request.name == b"MULTI":
-            # Redis only answers an error, Valkey 8 and newer gives the block up as well. The
-            # server says which, as long as its answers are the ones that are given.
-            return NESTED if self.answered else None
-        is_plain = command.kind in (Kind.READ, Kind.WRITE, Kind.NODE)
-        if not is_plain or command.unknown_keys(request):
-            name = request.name.lower()
-            return b"-ERR Keyferry does not support '%b' inside MULTI yet\r\n" % name
-        self.size += len(request.raw)
-        return TOO_LARGE if self.size > proxy.client_output_limit else None
+    def _has_room(self, session: Session, request: Request) -> bool:
+        self._size += len(request.raw)
+        return self._size <= session.proxy.client_output_limit
 
-    def answer(self, session: Session) -> None:
-        """The rest has not arrived: the client may be waiting for these answers.
-
-        Before the first of them the server is asked whether the user has the right to
-        MULTI: without it, each command would be carried out by itself.
-        """
-        if self.may_begin:
-            self._give(session)
-            return
+    def _execute_whole(self, session: Session) -> bool:
         lane = session.primary_lane()
-        if session.use(lane):
-            session.hold()
-            asked = (Reaction(partial(self._asked, session)), Reaction(ignore))
-            lane.send_batch(asked, b"*1\r\n$5\r\nMULTI\r\n*1\r\n$7\r\nDISCARD\r\n")
-
-    def _asked(self, session: Session, frame: bytes | None) -> None:
-        if frame is None:
-            session.close()
-        elif frame == OK:
-            self.may_begin = True
-        else:
-            session.out.append(frame)
-            session.transaction = None
-            session.backlog.extendleft(reversed(self.requests))
-        session.unhold()
-
-    def _give(self, session: Session) -> None:
-        session.out.extend(self.replies[self.answered :])
-        self.answered = len(self.replies)
-
-    def _finish(self, session: Session, reply: bytes) -> bool:
-        if session.outstanding:
-            return False
-        self._give(session)
-        session.out.append(reply)
-        session.transaction = None
-        if session.watching is not None:
-            session.watching.end(session)
-            session.watching = None
-        return True
-
-    def _execute(self, session: Session) -> bool:
-        if self.was_refused:
-            return self._finish(session, EXECABORT)
-        watching = session.watching
-        if watching is not None and watching.is_broken(session):
-            return self._finish(session, b"_\r\n" if session.resp == 3 else b"*-1\r\n")
-        lane = session.primary_lane() if watching is None else watching.lane
         if not session.use(lane):
             return False
-        places: dict[Place, None] = {}
-        for command, request in self.items:
-            places.update(dict.fromkeys(places_of(session.db, command, request)))
         proxy = session.proxy
+        places = places_of_items(proxy, session.db, self.items)
+        assert places is not None, "a plain block names its keys"
         session.count(lane.side, CommandClass.WRITE, len(self.items))
-        session.outstanding += len(self.items) + 1 - self.answered
-        session.transaction = None
-        kind = Block
-        if watching is not None:
-            watching.select(session.db)
-            session.watching = None
-            kind = WatchedBlock
-        op = kind(session, lane, self.items, tuple(places), self.answered, proxy.now())
+        session.outstanding += len(self.items) + 1
+        session.mode = None
+        op = Block(session, lane, self.items, places, proxy.now())
         if proxy.table.acquire(op):
             op.dispatch()
         else:
             session.hold()
         return True
+
+    # -- on a connection of the client's own -----------------------------------------------
+
+    def _begin(self, session: Session) -> None:
+        """Say MULTI there, and what has come so far."""
+        if session.outstanding:
+            return
+        borrowed = session.borrow()
+        if not session.use(borrowed.lane):
+            return
+        session.hold()
+        select(borrowed.lane, session.db)
+        borrowed.lane.send(Reaction(partial(self._begun, session, borrowed)), MULTI)
+
+    def _begun(self, session: Session, borrowed: Borrowed, frame: bytes | None) -> None:
+        if frame is None:
+            session.close()
+            return
+        session.out.append(frame)
+        items, self.items = self.items, []
+        if frame == OK:
+            self._borrowed = borrowed
+            for item in items:
+                self._queue(session, borrowed.lane, item, item.request.raw)
+        else:
+            # Without the right to MULTI each of them is a command by itself.
+            session.mode = None
+            _forget_watch(session)
+            session.backlog.extendleft(item.request for item in reversed(items))
+        session.unhold()
+
+    def _step(self, session: Session, borrowed: Borrowed, request: Request) -> bool:
+        if borrowed.is_void(session):
+            if session.outstanding:
+                return False
+            borrowed = self._begin_again(session)
+        if not session.use(borrowed.lane):
+            return False
+        name = request.name
+        if name == b"EXEC":
+            return self._execute(session, borrowed, request)
+        if name == b"DISCARD" and request.argc == 1:
+            return self._discard(session, borrowed, OK)
+        if name in (b"RESET", b"QUIT") and request.argc == 1:
+            if session.outstanding:
+                return False
+            # These end a block; then they are what they always are.
+            self._discard(session, borrowed, None)
+            return session.dispatch(request)
+        command = _well_formed(session, request)
+        error = _refusal(command)
+        if error is None and not self._has_room(session, request):
+            error = TOO_LARGE
+        if error is not None:
+            if not session.refuse(error):
+                return False
+            self.was_refused = True
+            borrowed.lane.send(Reaction(ignore), SPOILER)
+            return True
+        raw = request.raw
+        if command is not None and command.kind is Kind.CURSOR:
+            side, raw = cursors.issued_by(request)
+            if side not in (None, session.proxy.primary):
+                # It began on the other side, where this block cannot be: it begins anew.
+                raw = cursors.from_the_start(request)
+        item = None
+        if command is not None:
+            item = Item(command, request, command.kind is Kind.LOCAL and command.name != "select")
+        self._queue(session, borrowed.lane, item, PING if item and item.is_local else raw)
+        return True
+
+    def _queue(self, session: Session, lane: Lane, item: Item | None, raw: bytes) -> None:
+        session.count(lane.side, CommandClass.WRITE)
+        lane.send(Queued(self, session, item), raw)
+
+    def _begin_again(self, session: Session) -> Borrowed:
+        """A flip has come in between, or a loss: tell it all to the new connection."""
+        borrowed = self._borrowed = session.borrow()
+        lane = borrowed.lane
+        select(lane, session.db)
+        lane.send(Reaction(ignore), MULTI)
+        for item in self.items:
+            lane.send(Reaction(ignore), PING if item.is_local else item.request.raw)
+        if self.was_refused:
+            lane.send(Reaction(ignore), SPOILER)
+        return borrowed
+
+    def _execute(self, session: Session, borrowed: Borrowed, request: Request) -> bool:
+        if session.outstanding:
+            return False
+        if borrowed.is_broken:
+            if not self.was_refused:
+                return self._discard(session, borrowed, null_array(session.resp))
+            borrowed.lane.send(Reaction(ignore), SPOILER)
+        session.mode = None
+        session.borrowed = None
+        places = places_of_items(session.proxy, session.db, self.items)
+        session.count(borrowed.lane.side, CommandClass.WRITE)
+        Exec(session, borrowed, self.items, places, request.raw).start()
+        return True
+
+    def _discard(self, session: Session, borrowed: Borrowed, answer: bytes | None) -> bool:
+        if session.outstanding:
+            return False
+        borrowed.lane.send(Reaction(ignore), DISCARD)
+        borrowed.give_back(session)
+        session.borrowed = None
+        session.mode = None
+        if answer is not None:
+            session.out.append(answer)
+        return True
+
+
+class Queued:
+    """A command that the server is asked to queue."""
+
+    __slots__ = ("item", "session", "transaction")
+
+    def __init__(self, transaction: Transaction, session: Session, item: Item | None) -> None:
+        self.transaction = transaction
+        self.session = session
+        self.item = item
+
+    def reply(self, frame: bytes) -> None:
+        transaction = self.transaction
+        if frame != QUEUED:
+            transaction.was_refused = True
+        elif self.item is not None:
+            transaction.items.append(self.item)
+        else:
+            # The server knows a command that the table does not: nobody could mirror it.
+            transaction.was_refused = True
+            frame = b"-ERR Keyferry does not know this command\r\n"
+            assert self.session.borrowed is not None
+            self.session.borrowed.lane.send(Reaction(ignore), SPOILER)
+        self.session.reply(frame)
+
+    def lost(self) -> None:
+        self.session.lost()
+
+
+def _well_formed(session: Session, request: Request) -> Command | None:
+    """The command, or None: the server will say what is wrong with it."""
+    command = session.proxy.commands.lookup(request)
+    return command if command is not None and command.fits(request.argc) else None
+
+
+def _refusal(command: Command | None) -> bytes | None:
+    """Why the proxy will not have it in a block."""
+    if command is None or command.kind in QUEUEABLE or command.kind is Kind.TRANSACTION:
+        return None
+    if command.kind is Kind.LOCAL and (command.name == "select" or local.is_immediate(command)):
+        return None
+    name = command.name.replace("|", " ").encode()
+    return command.error or b"-ERR Keyferry does not support '%b' inside MULTI\r\n" % name

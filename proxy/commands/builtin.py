@@ -87,7 +87,7 @@ WRITES = """
     zremrangebyscore 4 w1       zunionstore -4 w1;r#2
 """
 
-BARRIERS = "flushall -1 -  flushdb -1 -"
+BARRIERS = "flushall -1 -  flushdb -1 -  swapdb 3 -"
 
 CURSORS = "scan -2 -  hscan -3 r1  sscan -3 r1  zscan -3 r1"
 

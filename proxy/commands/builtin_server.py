@@ -43,6 +43,8 @@ LOCALS = """
     client|setname 3
 """
 
+OWN = "wait 3  waitaof 4"
+
 TRANSACTIONS = "multi 1  exec 1  discard 1  watch -2  unwatch 1"
 
 UNSUPPORTED = {
@@ -70,8 +72,6 @@ UNSUPPORTED = {
         client|info 2  client|kill -3  client|list -2  client|unblock -3  monitor 1
     """,
     "options of the connection": "client|capa -3  client|reply 3",
-    "waiting for replicas": "wait 3  waitaof 4",
-    "exchanging databases": "swapdb 3",
     "cluster mode": "asking 1  clusterscan -2  readonly 1  readwrite 1",
 }
 

@@ -40,6 +40,10 @@ class Keys:
         self._all = (*read, *written)
         self._written = tuple(written)
 
+    @property
+    def may_write(self) -> bool:
+        return bool(self._written)
+
     def read_only(self) -> Keys:
         """The same keys, none of them written."""
         same = Keys(self.text, self._all, ())

@@ -25,7 +25,7 @@ class Kind(enum.Enum):
     WRITE = "write"
     """Goes to the primary; its effect is mirrored."""
     BARRIER = "barrier"
-    """FLUSHALL and FLUSHDB: a write of every key of a database, or of all databases."""
+    """FLUSHALL, FLUSHDB and SWAPDB: a write of every key of a database, or of all databases."""
     CURSOR = "cursor"
     """SCAN and its kin: the cursor means something only to the side that gave it."""
     NODE = "node"
@@ -33,7 +33,15 @@ class Kind(enum.Enum):
     LOCAL = "local"
     """Changes or shows the state of the connection: the proxy answers."""
     TRANSACTION = "transaction"
-    """MULTI, EXEC, DISCARD."""
+    """MULTI, EXEC, DISCARD, WATCH, UNWATCH."""
+    BLOCKING = "blocking"
+    """Waits for a key to hold something: the client is parked in the proxy."""
+    SCRIPT = "script"
+    """Scripts and functions, and the store's memory of them."""
+    SUBSCRIBE = "subscribe"
+    """Subscriptions to channels, and their undoing."""
+    OWN = "own"
+    """Would hold up everybody on a lane: once, on a connection of its own."""
     UNSUPPORTED = "unsupported"
     """Refused because the proxy cannot do it yet."""
     REFUSED = "refused"
@@ -51,6 +59,7 @@ class Command:
         replies must be the same (``proxy.resp.same_reply``).
     moves_data: what it writes depends on other keys than those it writes, so an unproven input
         makes its outputs unproven.
+    writes: its effect is mirrored, key by key.
     single_key: exactly one key, argument 1, and in the current database only.
     verbatim_argc: with this many arguments the effect is the command itself, rule or not: for the
         hot path (0: never).
@@ -73,6 +82,7 @@ class Command:
         "single_key",
         "spec",
         "verbatim_argc",
+        "writes",
     )
 
     def __init__(
@@ -100,6 +110,8 @@ class Command:
         self.note = note
         # MOVE's one key is two places.
         self.single_key = spec.is_first_argument and other_db is None
+        # BLPOP and its kin write, too; XREAD that waits does not.
+        self.writes = kind is Kind.WRITE or (kind is Kind.BLOCKING and spec.may_write)
         self.error = _refusal(name, kind, note)
         self.verbatim_argc = verbatim_argc
         self.resolve = resolve

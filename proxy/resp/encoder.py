@@ -101,6 +101,11 @@ def null(resp: int) -> bytes:
     return NULL if resp >= 3 else NULL_BULK
 
 
+def null_array(resp: int) -> bytes:
+    """What is not there, where an array would have been: EXEC, or a pop that timed out."""
+    return b"_\r\n" if resp == 3 else b"*-1\r\n"
+
+
 def boolean(value: bool, resp: int) -> bytes:
     """`#t`/`#f`; RESP2 has 1 and 0 for them."""
     if resp >= 3:

@@ -1,0 +1,254 @@
+"""A MULTI … EXEC on its way: what is written of it, and what follows from its replies.
+
+Owns the moment in which EXEC is answered: the effects of all its commands are appended as
+one step, in the databases they were executed in, the ticket is released, and the client
+gets the server's bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from . import local
+from .commands import Command, Kind
+from .keytable import Place, Ticket
+from .lane import Lane
+from .ops import record_barrier
+from .own import Borrowed
+from .places import places_of, written_places
+from .resp import Request
+from .resp.encoder import array
+from .sent import ERROR_BYTES, EXEC, MULTI, split_array
+
+if TYPE_CHECKING:
+    from .server import Proxy
+    from .session import Session
+
+OK = b"+OK\r\n"
+QUEUED = b"+QUEUED\r\n"
+
+
+class Item(NamedTuple):
+    """One command of a block. ``is_local``: the proxy answers it, and a PING stands for it."""
+
+    command: Command
+    request: Request
+    is_local: bool = False
+
+
+def places_of_items(proxy: Proxy, db: int, items: Iterable[Item]) -> tuple[Place, ...] | None:
+    """All places that a block may read or write; None: nobody can name them all."""
+    dbs = {db}
+    places: dict[Place, None] = {}
+    for command, request, _ in items:
+        if command.name == "select":
+            index = local.database(request)
+            # Whether it will succeed is not known yet.
+            dbs |= set() if index is None else {index}
+        elif command.kind is Kind.BARRIER or (command.writes and command.unknown_keys(request)):
+            return None
+        else:
+            for each in dbs:
+                places.update(dict.fromkeys(places_of(each, command, request)))
+    return tuple(places)
+
+
+def record(
+    proxy: Proxy, db: int, items: Sequence[Item], answers: Sequence[bytes], sent_at: float
+) -> int:
+    """Append what a block did, as one step; returns the database that it ends in."""
+    mirror = proxy.mirror
+    with ExitStack() as step:
+        if mirror is not None:
+            step.enter_context(mirror.one_step())
+        for (command, request, _), frame in zip(items, answers, strict=True):
+            if command.name == "select":
+                index = local.database(request)
+                db = index if frame == OK and index is not None else db
+            elif mirror is None or frame[0] in ERROR_BYTES:
+                continue
+            elif command.kind is Kind.BARRIER:
+                # It is of all keys, so it cannot be undone with the rest: a step of its own.
+                step.close()
+                record_barrier(proxy, db, command, request)
+                step.enter_context(mirror.one_step())
+            elif command.writes and command.unknown_keys(request):
+                for place in written_places(db, command, request):
+                    proxy.table.mark_unproven(place)
+            elif command.writes:
+                places = places_of(db, command, request)
+                mirror.record(db, command, request, places, frame, sent_at)
+    return db
+
+
+def mark_written(proxy: Proxy, db: int, items: Iterable[Item]) -> None:
+    """The connection was lost: nobody knows what a block has done."""
+    if proxy.mirror is None:
+        return
+    dbs = {db}
+    for command, request, _ in items:
+        index = local.database(request) if command.name == "select" else None
+        dbs |= set() if index is None else {index}
+        if command.writes:
+            for each in dbs:
+                for place in written_places(each, command, request):
+                    proxy.table.mark_unproven(place)
+
+
+class Block(Ticket):
+    """A whole block on the primary's lane, of commands that cannot change a connection."""
+
+    __slots__ = ("db", "index", "is_unwrapped", "items", "queued", "sent_at", "session")
+
+    lane: Lane
+
+    def __init__(
+        self,
+        session: Session,
+        lane: Lane,
+        items: Sequence[Item],
+        places: Sequence[Place],
+        sent_at: float,
+    ) -> None:
+        self.session = session
+        self.lane = lane
+        self.db = session.db
+        self.items = items
+        self.places = places
+        self.sent_at = sent_at
+        self.index = 0
+        self.is_unwrapped = False
+        # Those of the items that the server has queued: EXEC answers these.
+        self.queued: list[Item] = []
+
+    def go(self) -> None:
+        self.sent_at = self.session.proxy.now()
+        self.dispatch()
+        self.session.unhold()
+
+    def dispatch(self) -> None:
+        raw = b"".join(item.request.raw for item in self.items)
+        self.lane.send_batch([self] * (len(self.items) + 2), MULTI + raw + EXEC)
+
+    def reply(self, frame: bytes) -> None:
+        self.index += 1
+        if self.index == 1:
+            # A user who may not run MULTI has its commands executed one by one.
+            self.is_unwrapped = frame != OK
+        elif self.index == len(self.items) + 2:
+            self._executed(frame)
+        elif self.is_unwrapped:
+            self._record((self.items[self.index - 2],), (frame,))
+        elif frame == QUEUED:
+            self.queued.append(self.items[self.index - 2])
+        self.session.reply(frame)
+
+    def _executed(self, frame: bytes) -> None:
+        try:
+            if is_executed(frame):
+                self._record(self.queued, split_array(frame))
+        finally:
+            self.session.proxy.table.release(self)
+
+    def _record(self, items: Sequence[Item], answers: Sequence[bytes]) -> None:
+        record(self.session.proxy, self.db, items, answers, self.sent_at)
+
+    def lost(self) -> None:
+        total = len(self.items) + 2
+        if self.index == total:
+            return
+        self.index = total
+        proxy = self.session.proxy
+        mark_written(proxy, self.db, self.items)
+        proxy.table.release(self)
+        self.session.lost()
+
+
+class Exec(Ticket):
+    """The EXEC of a block that stands queued on a connection of the client's own.
+
+    ``places`` None: it is ordered against everything.
+    """
+
+    __slots__ = ("borrowed", "db", "is_alone", "items", "raw", "sent_at", "session")
+
+    lane: Lane
+
+    def __init__(
+        self,
+        session: Session,
+        borrowed: Borrowed,
+        items: Sequence[Item],
+        places: Sequence[Place] | None,
+        raw: bytes,
+    ) -> None:
+        self.session = session
+        self.borrowed = borrowed
+        self.lane = borrowed.lane
+        self.db = session.db
+        self.items = items
+        self.is_alone = places is None
+        self.places = places or ()
+        self.raw = raw
+        self.sent_at = session.proxy.now()
+
+    def start(self) -> None:
+        """Send it as soon as it may go; the session waits meanwhile."""
+        table = self.session.proxy.table
+        self.session.hold()
+        if self.is_alone:
+            table.close(self.go)
+        elif table.acquire(self):
+            self.go()
+
+    def go(self) -> None:
+        if self.is_alone:
+            self.session.proxy.table.touch_everything()
+        self.sent_at = self.session.proxy.now()
+        self.lane.send(self, self.raw)
+
+    def reply(self, frame: bytes) -> None:
+        session = self.session
+        try:
+            if is_executed(frame):
+                answers = split_array(frame)
+                if self.is_alone:
+                    # A copy may have been read since it was sent, before it was executed.
+                    session.proxy.table.touch_everything()
+                db = record(session.proxy, self.db, self.items, answers, self.sent_at)
+                if any(item.is_local for item in self.items):
+                    answers = [
+                        local.immediately(session, item.request) if item.is_local else each
+                        for item, each in zip(self.items, answers, strict=True)
+                    ]
+                    frame = array(answers)
+                if db != session.db:
+                    self.lane.db = db
+                    session.to_database(db)
+        finally:
+            self.borrowed.give_back(session)
+            session.reply(frame)
+            self._done()
+
+    def lost(self) -> None:
+        proxy = self.session.proxy
+        if self.is_alone and proxy.mirror is not None:
+            proxy.table.mark_everything_unproven()
+        mark_written(proxy, self.db, self.items)
+        self.session.lost()
+        self._done()
+
+    def _done(self) -> None:
+        table = self.session.proxy.table
+        if self.is_alone:
+            table.open()
+        else:
+            table.release(self)
+        self.session.unhold()
+
+
+def is_executed(frame: bytes) -> bool:
+    """Whether an EXEC was carried out: not refused, and no watched key has changed."""
+    return frame.startswith(b"*") and not frame.startswith(b"*-")
