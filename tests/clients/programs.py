@@ -1,0 +1,151 @@
+"""The clients, how each is had, and one that runs.
+
+What a client needs is fetched with its language's own tool into build/clients (git-ignored), once
+for each content of its sources. Where that cannot be done, `Client.command` says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+BUILD = ROOT / "build" / "clients"
+INSTALL_S = 150
+
+# What all of them do. Some have more.
+COMMON = (
+    *("strings", "collections", "pipelines", "transactions", "watch", "scan", "expiry"),
+    *("databases", "identity", "inspection", "queue", "streams", "pubsub", "scripts", "locks"),
+)
+
+
+class Unavailable(Exception):
+    """Why a client cannot be had on this machine."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """`command` installs what is missing and says how to start it; it raises Unavailable."""
+
+    name: str
+    command: Callable[[], list[str]]
+    features: tuple[str, ...] = COMMON
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _python(module: str, *arguments: str) -> Callable[[], list[str]]:
+    return lambda: [sys.executable, "-m", f"tests.clients.{module}", *arguments]
+
+
+def _tool(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise Unavailable(f"there is no {name} on this machine")
+    return path
+
+
+def _installed(name: str, sources: list[str], *steps: list[str]) -> Path:
+    """The folder with copies of the sources in which the steps were run."""
+    place = BUILD / name
+    stamp = place / "installed"
+    told = hashlib.sha256()
+    for source in sources:
+        told.update((HERE / name / source).read_bytes())
+    if stamp.exists() and stamp.read_text() == told.hexdigest():
+        return place
+    place.mkdir(parents=True, exist_ok=True)
+    for source in sources:
+        shutil.copy(HERE / name / source, place)
+    for step in steps:
+        try:
+            ended = subprocess.run(
+                step, cwd=place, capture_output=True, text=True, timeout=INSTALL_S, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Unavailable(f"{' '.join(step)}: not in {INSTALL_S} s") from error
+        if ended.returncode:
+            said = (ended.stderr.strip() or ended.stdout.strip() or "?").splitlines()
+            raise Unavailable(f"{' '.join(step)}: {said[-1]}")
+    stamp.write_text(told.hexdigest())
+    return place
+
+
+CLIENTS = (
+    *(Client(f"redis-py-resp{n}", _python("redis_py", str(n))) for n in (2, 3)),
+    *(Client(f"redis-py-asyncio-resp{n}", _python("redis_py_asyncio", str(n))) for n in (2, 3)),
+)
+
+
+class Running:
+    """A program at work. `said` is its last line; it fails when it ends too early."""
+
+    def __init__(self, client: Client, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.client = client
+        self.said: dict[str, Any] = {"done": {}, "errors": [], "wrong": []}
+        self._process = process
+        self._log = log
+        self._reader = asyncio.create_task(self._read())
+        self._stopped = False
+
+    @classmethod
+    async def start(cls, client: Client, port: int, features: list[str], log: Path) -> Running:
+        command = [*client.command(), str(port), client.name, ",".join(features)]
+        with log.open("wb") as stderr:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                cwd=ROOT,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+            )
+        running = cls(client, process, log)
+        running.said["done"] = dict.fromkeys(features, 0)
+        return running
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            self.said = json.loads(line)
+
+    @property
+    def done(self) -> dict[str, int]:
+        """Rounds by feature."""
+        return dict(self.said["done"])
+
+    @property
+    def failures(self) -> list[str]:
+        """Errors and wrong replies, and that it ended by itself."""
+        found = [*self.said["errors"], *(f"wrong: {each}" for each in self.said["wrong"])]
+        if self._process.returncode is not None and not self._stopped:
+            found.append(f"it ended by itself: {self._log.read_text()[-500:]}")
+        elif self._process.returncode:
+            found.append(f"exit code {self._process.returncode}: {self._log.read_text()[-500:]}")
+        return found
+
+    def stop(self) -> None:
+        """It finishes what is under way."""
+        self._stopped = self._process.returncode is None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    async def ended(self, deadline_s: float) -> None:
+        """Also when it does not end by itself, which is a failure."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._reader
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()

@@ -1,0 +1,155 @@
+"""Real clients, all at once, through three flips: no error and no wrong reply.
+
+What each does, and how it knows what is right, is in the programs of this folder; every feature
+of every client makes progress before, between and behind the flips, or its client has failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clients.programs import CLIENTS, Client, Running, Unavailable
+from tests.integration.keyferry import Process, differences
+from tests.servers import DEFAULT_PAIR, ServerPool
+
+# All of them, with the time to fetch the clients on a new machine.
+pytestmark = pytest.mark.timeout(600)
+
+# Rounds of each feature between two flips.
+ROUNDS = 3
+PROGRESS_S = 30.0
+FLIPS = ("cutover", "rollback", "cutover")
+NOT_YET = {"inspection", "queue", "streams", "pubsub", "scripts", "locks", "cache"}
+
+
+@dataclass
+class Outcome:
+    """What was seen in one migration with all clients that could be had."""
+
+    unavailable: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, list[str]] = field(default_factory=dict)
+    done: dict[str, dict[str, int]] = field(default_factory=dict)
+    verified: list[dict[str, Any]] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+    client_errors: dict[str, float] = field(default_factory=dict)
+
+
+def features(client: Client) -> list[str]:
+    return [feature for feature in client.features if feature not in NOT_YET]
+
+
+async def progress(clients: list[Running], outcome: Outcome) -> None:
+    """Every feature does some rounds, or its client has failed."""
+    before = {running: running.done for running in clients}
+
+    def missing() -> list[tuple[Running, str]]:
+        return [
+            (running, feature)
+            for running, counts in before.items()
+            if not running.failures
+            for feature in counts
+            if running.done[feature] < counts[feature] + ROUNDS
+        ]
+
+    ends = asyncio.get_running_loop().time() + PROGRESS_S
+    while late := missing():
+        if asyncio.get_running_loop().time() > ends:
+            for running, feature in late:
+                outcome.failures[running.client.name].append(f"{feature} stands still")
+            return
+        await asyncio.sleep(0.05)
+
+
+def client_errors(process: Process) -> dict[str, float]:
+    """The proxy's own count of the clients that it closed, by reason."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{process.admin_port}/metrics") as response:
+        text = response.read().decode()
+    found = re.findall(r'^keyferry_client_errors_total{reason="(\w+)"} (\S+)$', text, re.MULTILINE)
+    # Refused commands are the clients' own to judge: some ask for what no store has, and go on.
+    return {reason: float(count) for reason, count in found if reason != "refused"}
+
+
+async def migrate(process: Process, available: list[Client], logs: Path) -> Outcome:
+    """From idle through three flips, with all clients at work."""
+    outcome = Outcome()
+    await process.start()
+    clients = []
+    for client in available:
+        outcome.failures[client.name] = []
+        log = logs / f"{client.name}.log"
+        clients.append(await Running.start(client, process.port, features(client), log))
+    try:
+        await progress(clients, outcome)
+        await process.verb("start")
+        await process.until(lambda s: s["backfill"]["done"], "everything is copied")
+        outcome.verified.append((await process.verify())["verify"])
+        for verb in FLIPS:
+            await process.flip(verb)
+            await progress(clients, outcome)
+        outcome.verified.append((await process.verify())["verify"])
+    finally:
+        for running in clients:
+            running.stop()
+        for running in clients:
+            await running.ended(PROGRESS_S)
+    for running in clients:
+        outcome.failures[running.client.name] += running.failures
+        outcome.done[running.client.name] = running.done
+    await process.proven()
+    outcome.verified.append((await process.verify())["verify"])
+    outcome.differences = await differences(process.source, process.target)
+    outcome.client_errors = client_errors(process)
+    await process.terminate()
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def outcome(server_pool: ServerPool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
+    unavailable = {}
+
+    def had(client: Client) -> bool:
+        try:
+            client.command()
+        except Unavailable as error:
+            unavailable[client.name] = str(error)
+        return client.name not in unavailable
+
+    with ThreadPoolExecutor() as pool:
+        available = [c for c, is_had in zip(CLIENTS, pool.map(had, CLIENTS), strict=True) if is_had]
+    logs = tmp_path_factory.mktemp("clients")
+    source, target = server_pool.take(DEFAULT_PAIR.source), server_pool.take(DEFAULT_PAIR.target)
+    process = Process(source, target, logs / "state")
+    try:
+        outcome = asyncio.run(migrate(process, available, logs))
+        outcome.unavailable = unavailable
+        yield outcome
+    finally:
+        asyncio.run(process.close())
+        server_pool.give_back(source)
+        server_pool.give_back(target)
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=str)
+def test_three_flips_without_an_error_or_a_wrong_reply(outcome: Outcome, client: Client) -> None:
+    if client.name in outcome.unavailable:
+        pytest.skip(f"{client}: {outcome.unavailable[client.name]}")
+    assert outcome.failures[client.name] == []
+    assert set(features(client)) <= outcome.done[client.name].keys()
+
+
+def test_both_stores_are_equal_in_the_end(outcome: Outcome) -> None:
+    assert [verify["mismatches"] for verify in outcome.verified] == [0, 0, 0]
+    assert outcome.differences == []
+
+
+def test_the_proxy_has_closed_no_client(outcome: Outcome) -> None:
+    assert not any(outcome.client_errors.values()), outcome.client_errors
