@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from . import local
 from .commands import Command, Kind
+from .cursors import tagged
 from .keytable import Place, Ticket
 from .lane import Lane
 from .ops import record_barrier
@@ -21,6 +22,7 @@ from .places import places_of, written_places
 from .resp import Request
 from .resp.encoder import array
 from .sent import ERROR_BYTES, EXEC, MULTI, split_array
+from .sides import Side
 
 if TYPE_CHECKING:
     from .server import Proxy
@@ -31,10 +33,14 @@ QUEUED = b"+QUEUED\r\n"
 
 
 class Item(NamedTuple):
-    """One command of a block. ``is_local``: the proxy answers it, and a PING stands for it."""
+    """One command of a block.
+
+    raw: what the server is sent. is_local: the proxy answers it, and a PING stands for it.
+    """
 
     command: Command
     request: Request
+    raw: bytes
     is_local: bool = False
 
 
@@ -42,7 +48,7 @@ def places_of_items(proxy: Proxy, db: int, items: Iterable[Item]) -> tuple[Place
     """All places that a block may read or write; None: nobody can name them all."""
     dbs = {db}
     places: dict[Place, None] = {}
-    for command, request, _ in items:
+    for command, request, *_ in items:
         if command.name == "select":
             index = local.database(request)
             # Whether it will succeed is not known yet.
@@ -63,7 +69,7 @@ def record(
     with ExitStack() as step:
         if mirror is not None:
             step.enter_context(mirror.one_step())
-        for (command, request, _), frame in zip(items, answers, strict=True):
+        for (command, request, *_), frame in zip(items, answers, strict=True):
             if command.name == "select":
                 index = local.database(request)
                 db = index if frame == OK and index is not None else db
@@ -88,7 +94,7 @@ def mark_written(proxy: Proxy, db: int, items: Iterable[Item]) -> None:
     if proxy.mirror is None:
         return
     dbs = {db}
-    for command, request, _ in items:
+    for command, request, *_ in items:
         index = local.database(request) if command.name == "select" else None
         dbs |= set() if index is None else {index}
         if command.writes:
@@ -129,7 +135,7 @@ class Block(Ticket):
         self.session.unhold()
 
     def dispatch(self) -> None:
-        raw = b"".join(item.request.raw for item in self.items)
+        raw = b"".join(item.raw for item in self.items)
         self.lane.send_batch([self] * (len(self.items) + 2), MULTI + raw + EXEC)
 
     def reply(self, frame: bytes) -> None:
@@ -218,12 +224,8 @@ class Exec(Ticket):
                     # A copy may have been read since it was sent, before it was executed.
                     session.proxy.table.touch_everything()
                 db = record(session.proxy, self.db, self.items, answers, self.sent_at)
-                if any(item.is_local for item in self.items):
-                    answers = [
-                        local.immediately(session, item.request) if item.is_local else each
-                        for item, each in zip(self.items, answers, strict=True)
-                    ]
-                    frame = array(answers)
+                if any(item.is_local or item.command.kind is Kind.CURSOR for item in self.items):
+                    frame = array(list(map(self._answer, self.items, answers)))
                 if db != session.db:
                     self.lane.db = db
                     session.to_database(db)
@@ -231,6 +233,13 @@ class Exec(Ticket):
             self.borrowed.give_back(session)
             session.reply(frame)
             self._done()
+
+    def _answer(self, item: Item, frame: bytes) -> bytes:
+        if item.is_local:
+            return local.immediately(self.session, item.request)
+        if item.command.kind is Kind.CURSOR and self.lane.side is Side.TARGET:
+            return tagged(frame)
+        return frame
 
     def lost(self) -> None:
         proxy = self.session.proxy

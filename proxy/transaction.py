@@ -110,13 +110,12 @@ class Transaction:
         if session.borrowed is None:
             if request.name == b"EXEC" and request.argc == 1:
                 return self._execute_whole(session)
-            command = _well_formed(session, request)
-            is_plain = command is not None and command.kind in PLAIN
+            command = session.proxy.commands.lookup(request)
+            is_plain = command is not None and _is_plain(command, request)
             if is_plain and self._has_room(session, request):
                 assert command is not None
-                if not command.unknown_keys(request):
-                    self.items.append(Item(command, request))
-                    return True
+                self.items.append(Item(command, request, request.raw))
+                return True
         self._begin(session)
         return False
 
@@ -163,7 +162,7 @@ class Transaction:
         if frame == OK:
             self._borrowed = borrowed
             for item in items:
-                self._queue(session, borrowed.lane, item, item.request.raw)
+                self._queue(session, borrowed.lane, item, item.raw)
         else:
             # Without the right to MULTI each of them is a command by itself.
             session.mode = None
@@ -189,8 +188,10 @@ class Transaction:
             # These end a block; then they are what they always are.
             self._discard(session, borrowed, None)
             return session.dispatch(request)
-        command = _well_formed(session, request)
-        error = _refusal(command)
+        command = session.proxy.commands.lookup(request)
+        # What is malformed is refused by the server, at once or when it executes it.
+        is_well_formed = command is not None and command.fits(request.argc)
+        error = _refusal(command) if command is not None and is_well_formed else None
         if error is None and not self._has_room(session, request):
             error = TOO_LARGE
         if error is not None:
@@ -207,8 +208,10 @@ class Transaction:
                 raw = cursors.from_the_start(request)
         item = None
         if command is not None:
-            item = Item(command, request, command.kind is Kind.LOCAL and command.name != "select")
-        self._queue(session, borrowed.lane, item, PING if item and item.is_local else raw)
+            is_local = command.kind is Kind.LOCAL and command.name != "select" and is_well_formed
+            raw = PING if is_local else raw
+            item = Item(command, request, raw, is_local)
+        self._queue(session, borrowed.lane, item, raw)
         return True
 
     def _queue(self, session: Session, lane: Lane, item: Item | None, raw: bytes) -> None:
@@ -222,7 +225,7 @@ class Transaction:
         select(lane, session.db)
         lane.send(Reaction(ignore), MULTI)
         for item in self.items:
-            lane.send(Reaction(ignore), PING if item.is_local else item.request.raw)
+            lane.send(Reaction(ignore), item.raw)
         if self.was_refused:
             lane.send(Reaction(ignore), SPOILER)
         return borrowed
@@ -281,15 +284,16 @@ class Queued:
         self.session.lost()
 
 
-def _well_formed(session: Session, request: Request) -> Command | None:
-    """The command, or None: the server will say what is wrong with it."""
-    command = session.proxy.commands.lookup(request)
-    return command if command is not None and command.fits(request.argc) else None
+def _is_plain(command: Command, request: Request) -> bool:
+    """Whether a lane may carry it in a block: it changes no connection, and names its keys."""
+    return (
+        command.kind in PLAIN and command.fits(request.argc) and not command.unknown_keys(request)
+    )
 
 
-def _refusal(command: Command | None) -> bytes | None:
+def _refusal(command: Command) -> bytes | None:
     """Why the proxy will not have it in a block."""
-    if command is None or command.kind in QUEUEABLE or command.kind is Kind.TRANSACTION:
+    if command.kind in QUEUEABLE or command.kind is Kind.TRANSACTION:
         return None
     if command.kind is Kind.LOCAL and (command.name == "select" or local.is_immediate(command)):
         return None
