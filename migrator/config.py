@@ -60,6 +60,7 @@ class Settings:
     unproven_limit: int
     max_lag_ms: float
     backfill_workers: int
+    allow_commands: tuple[str, ...] = ()
 
 
 class EndpointType(click.ParamType[Endpoint]):
@@ -120,6 +121,27 @@ class DurationType(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+class CommandsType(click.ParamType[tuple[str, ...]]):
+    """Names of refused commands, with commas between them; in the file also a list."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        from proxy.commands import CommandTable, NotAllowed  # no verb needs these
+
+        words = value if isinstance(value, list | tuple) else str(value).split(",")
+        names = tuple(name for name in (str(word).strip() for word in words) if name)
+        table = CommandTable()
+        for name in names:
+            try:
+                table.allow(name)
+            except NotAllowed as error:
+                self.fail(str(error), param, ctx)
+        return names
+
+
 def _read_file(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
     if path is None:
         return
@@ -129,7 +151,7 @@ def _read_file(ctx: click.Context, param: click.Parameter, path: Path | None) ->
         raise click.BadParameter(f"{path}: {error.strerror}", ctx, param) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{path} is not TOML: {error}", ctx, param) from None
-    known = {option.name for option in OPTIONS if option.expose_value and option.name}
+    known = {option.name: option for option in OPTIONS if option.expose_value and option.name}
     values = {}
     for key, value in found.items():
         name = key.replace("-", "_")
@@ -137,7 +159,8 @@ def _read_file(ctx: click.Context, param: click.Parameter, path: Path | None) ->
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; is it {near[0]}?" if near else ""
             raise click.BadParameter(f"{path}: there is no setting {key!r}{hint}", ctx, param)
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
+        is_list = isinstance(known[name].type, CommandsType) and isinstance(value, list)
+        if isinstance(value, bool) or not (isinstance(value, str | int | float) or is_list):
             raise click.BadParameter(f"{path}: {key} must be a text or a number", ctx, param)
         values[name] = value
     ctx.default_map = {**(ctx.default_map or {}), **values}
@@ -200,6 +223,13 @@ OPTIONS: tuple[click.Option, ...] = (
     ),
     _option("max_lag", DurationType(), "The mirror's lag at which a flip is refused.", "1000ms"),
     _option("backfill_workers", click.IntRange(1, 64), "Copies at once.", 4),
+    _option(
+        "allow_commands",
+        CommandsType(),
+        "Commands to serve that are refused otherwise, SAVE or CONFIG SET, say.",
+        (),
+        metavar="NAME,NAME",
+    ),
 )  # fmt: skip
 
 

@@ -67,11 +67,16 @@ def status_rows(status: Json) -> Rows:
             "possible" if status["can_rollback"] else _blocked(status["rollback_blockers"]),
         ),
         *_pause_rows(status.get("last_pause_ms")),
+        *_allowed_rows(status.get("allowed_commands")),
     ]
 
 
 def _pause_rows(pause_ms: float | None) -> Rows:
     return [] if pause_ms is None else [("last pause", f"{pause_ms:.1f} ms")]
+
+
+def _allowed_rows(names: list[str] | None) -> Rows:
+    return [("allowed", ", ".join(names))] if names else []
 
 
 def _blocked(names: list[str]) -> str:

@@ -85,14 +85,29 @@ async def _look_at_stores(state: State, migration: Migration, stores: tuple[Stor
         raise MarkerError(f"--state {state.directory}: {error}") from error
 
 
-async def _serve(
-    settings: Settings, state: State, migration: Migration, stores: tuple[Store, Store]
-) -> None:
-    commands = CommandTable()
+async def command_table(settings: Settings, stores: tuple[Store, Store]) -> CommandTable:
+    """All commands that one of the stores knows, and those that are allowed by name.
+
+    The stores were looked at before: one that cannot be reached brings nothing.
+    """
+    commands = CommandTable(in_cluster=any(store.info.is_cluster for store in stores))
+    for name in settings.allow_commands:
+        commands.allow(name)
     for store in stores:
         with contextlib.suppress(StoreUnreachable, ReplyError):
             if store.is_reachable:
                 commands.complete(await (await store.connection("admin")).call("COMMAND"))
+    if settings.allow_commands:
+        log.warning("allowed, and refused otherwise: %s", ", ".join(settings.allow_commands))
+    for problem in commands.not_found.values():
+        log.warning("--allow-commands: %s", problem)
+    return commands
+
+
+async def _serve(
+    settings: Settings, state: State, migration: Migration, stores: tuple[Store, Store]
+) -> None:
+    commands = await command_table(settings, stores)
     proxy = Proxy(
         (settings.source, settings.target),
         commands,

@@ -39,6 +39,7 @@ def status_of(controller: Controller) -> dict[str, Any]:
         "can_rollback": not rollback,
         "rollback_blockers": _unique(rollback),
         "last_pause_ms": controller.last_pause_ms,
+        "allowed_commands": list(controller.settings.allow_commands),
         "epoch": controller.state.migration.epoch,
         "migration_id": controller.state.migration.migration_id,
     }

@@ -73,7 +73,7 @@ def record(
             if command.name == "select":
                 index = local.database(request)
                 db = index if frame == OK and index is not None else db
-            elif mirror is None or frame[0] in ERROR_BYTES:
+            elif mirror is None or (frame[0] in ERROR_BYTES and not command.writes_on_error):
                 continue
             elif command.kind is Kind.BARRIER:
                 # It is of all keys, so it cannot be undone with the rest: a step of its own.

@@ -7,6 +7,7 @@ for everybody. Passwords are verified by the primary, each time.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from .commands import Command
     from .session import Session
 
+log = logging.getLogger("keyferry.session")
+
 OK = b"+OK\r\n"
 # What a client may send before it has logged in.
-BEFORE_LOGIN = (b"AUTH", b"HELLO", b"QUIT", b"RESET")
+BEFORE_LOGIN = (b"AUTH", b"HELLO", b"QUIT", b"RESET", b"POST", b"HOST:")
 NOAUTH = b"-NOAUTH Authentication required.\r\n"
 NOAUTH_HELLO = (
     b"-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO "
@@ -223,6 +226,12 @@ def _quit(session: Session, request: Request) -> None:
     session.close()
 
 
+def _http(session: Session, request: Request) -> None:
+    """A line of HTTP: somebody has made a browser send it. A server closes the connection, too."""
+    log.warning("client %d: a line of HTTP: closed", session.id)
+    session.close()
+
+
 _BAD_NAME = b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n"
 
 
@@ -267,4 +276,6 @@ _COMMANDS: dict[bytes, Callable[[Session, Request], None]] = {
     b"RESET": _reset,
     b"QUIT": _quit,
     b"CLIENT": _client,
+    b"HOST:": _http,
+    b"POST": _http,
 }

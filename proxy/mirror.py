@@ -260,6 +260,8 @@ class Mirror:
         ``sent_at`` is on the proxy's clock; ``length`` is a probe's answer.
         """
         if frame[0] in ERROR_BYTES:
+            if command.writes_on_error:
+                self._mark_written(db, command, request)
             return
         table = self.table
         if command.moves_data and (table.is_everything_unproven or hides_inputs(command, request)):

@@ -16,7 +16,8 @@ then mirrored; BARRIER, a write of everything; CURSOR; NODE, for what asks the s
 key; LOCAL and TRANSACTION, which the proxy answers or assembles; UNSUPPORTED and REFUSED, whose
 ``error`` is ready to send. What a server knows and this table does not is never guessed: a
 read-only command with keys is a READ, a write that names its keys is a WRITE whose keys are copied
-afterwards, everything else is REFUSED.
+afterwards, everything else is REFUSED. What is refused, and how it is served where an operator
+allows it by name, is :mod:`proxy.commands.policy`.
 
 **Keys.** ``keys`` and ``written`` follow ranges written as short texts (``w1 r#2``, see
 :mod:`proxy.commands.keys`). ``single_key`` says that argument 1 is the only one, so the hot path
@@ -45,6 +46,7 @@ what both sides hold afterwards.
 from .effect import COPY_KEYS, Check, Clock, Effect, Outcome, Rule
 from .engine import Engine
 from .model import Command, Kind
+from .policy import NotAllowed
 from .table import CommandTable
 from .texts import Dialect
 
@@ -58,6 +60,7 @@ __all__ = [
     "Effect",
     "Engine",
     "Kind",
+    "NotAllowed",
     "Outcome",
     "Rule",
 ]

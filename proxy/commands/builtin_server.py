@@ -1,7 +1,6 @@
-"""The rows of the commands that ask the server or the connection, and of those not served.
+"""The rows of the commands that ask the server or the connection.
 
-One line per command: name and arity. What is refused has its reason, and what to do instead, in
-front of the lines it is the reason of.
+One line per command: name and arity. What is refused is in :mod:`proxy.commands.policy`.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ NODES = """
     cluster|shards 2  cluster|slaves 3  cluster|slot-stats -4  cluster|slots 2
     command|count 2  command|docs -2  command|getkeys -3  command|getkeysandflags -3
     command|help 2  command|info -2  command|list -2
-    commandlog|get 4  commandlog|help 2  commandlog|len 3
+    commandlog|get 4  commandlog|help 2  commandlog|len 3  commandlog|reset 3
     config|get -3  config|help 2
     function|help 2
     latency|doctor 2  latency|graph 3  latency|help 2  latency|histogram -2  latency|history 3
-    latency|latest 2
-    memory|doctor 2  memory|help 2  memory|malloc-stats 2  memory|stats 2
+    latency|latest 2  latency|reset -2
+    memory|doctor 2  memory|help 2  memory|malloc-stats 2  memory|purge 2  memory|stats 2
     module|help 2  module|list 2
     object|help 2  pubsub|help 2  script|help 2
-    slowlog|get -2  slowlog|help 2  slowlog|len 2
+    slowlog|get -2  slowlog|help 2  slowlog|len 2  slowlog|reset 2
     xgroup|help 2  xinfo|help 2
 """
 
@@ -41,6 +40,7 @@ LOCALS = """
     auth -2  hello -1  quit -1  reset 1  select 2
     client|getname 2  client|id 2  client|no-evict 3  client|no-touch 3  client|setinfo 4
     client|setname 3
+    host: -1  post -1
 """
 
 OWN = "wait 3  waitaof 4"
@@ -72,41 +72,4 @@ UNSUPPORTED = {
         client|info 2  client|kill -3  client|list -2  client|unblock -3  monitor 1
     """,
     "options of the connection": "client|capa -3  client|reply 3",
-    "cluster mode": "asking 1  clusterscan -2  readonly 1  readwrite 1",
-}
-
-REFUSED = {
-    "it would stop every client; the proxy holds writes itself when it has to": """
-        client|pause -3  client|unpause 2
-    """,
-    "it changes how a store expires keys, which the migration relies on": "client|import-source 3",
-    "it would change or empty a store behind the migration; finish or cancel the migration first,"
-    " then send it to the store directly": """
-        failover -1  psync -3  replconf -1  replicaof 3  slaveof 3  sync 1
-    """,
-    "it would stop or disturb a store in use; send it to the store directly": """
-        bgrewriteaof 1  bgsave -1  debug -2  pfdebug 3  pfselftest 1  save 1  shutdown -1
-    """,
-    "it moves keys to a server that the migration does not know; copy with DUMP and RESTORE": """
-        migrate -6  restore-asking -4
-    """,
-    "settings belong to one store, so clients would lose them at the cutover; change them on"
-    " source and target directly": """
-        config|resetstat 2  config|rewrite 2  config|set -4
-        commandlog|reset 3  latency|reset -2  memory|purge 2  slowlog|reset 2
-    """,
-    "users must be alike on both stores; change them on source and target directly": """
-        acl|deluser -3  acl|load 2  acl|save 2  acl|setuser -3
-    """,
-    "modules change what commands a store knows; load them on both stores before the migration": """
-        module|load -3  module|loadex -3  module|unload 3
-    """,
-    "it changes a cluster behind the migration; send it to the store directly": """
-        cluster|addslots -3  cluster|addslotsrange -4  cluster|bumpepoch 2
-        cluster|cancelslotmigrations 2  cluster|delslots -3  cluster|delslotsrange -4
-        cluster|failover -2  cluster|flushslot -3  cluster|flushslots 2  cluster|forget 3
-        cluster|meet -4  cluster|migrateslots -4  cluster|replicate -3  cluster|reset -2
-        cluster|saveconfig 2  cluster|set-config-epoch 3  cluster|setslot -4  cluster|syncslots -3
-    """,
-    "this is a line of HTTP; a server closes such a connection": "host: -1  post -1",
 }

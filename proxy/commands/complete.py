@@ -17,10 +17,10 @@ from .texts import Dialect
 if TYPE_CHECKING:
     from ..resp import Request
 
-_UNKNOWN = "it is not known to Keyferry, and the server does not say that it only reads"
-_NAMELESS = "it is not known to Keyferry, and writes keys that it does not name"
+UNKNOWN = "it is not known to Keyferry, and the server does not say that it only reads"
+NAMELESS = "it is not known to Keyferry, and writes keys that it does not name"
 _STATEFUL_FLAGS = {"blocking", "pubsub", "no_auth"}
-_STATEFUL = "it is not known to Keyferry, and changes or holds the connection"
+STATEFUL = "it is not known to Keyferry, and changes or holds the connection"
 
 
 def described(command_reply: list[Any]) -> tuple[Dialect, list[Command]]:
@@ -54,11 +54,11 @@ def _commands(entry: list[Any]) -> Iterator[Command]:
 
 def _command(name: str, arity: int, flags: set[str], keys: _Description) -> Command:
     if flags & _STATEFUL_FLAGS:
-        return Command(name, Kind.REFUSED, arity, note=_STATEFUL)
+        return Command(name, Kind.REFUSED, arity, note=STATEFUL)
     if "write" in flags:
         # Redis flags the keys of XREADGROUP as read: what a write names is taken as written.
         if not (keys.read or keys.written) or not keys.is_complete:
-            return Command(name, Kind.REFUSED, arity, note=_NAMELESS)
+            return Command(name, Kind.REFUSED, arity, note=NAMELESS)
         return Command(name, Kind.WRITE, arity, _spec([], keys.read + keys.written), copy_keys)
     if "readonly" in flags:
         if keys.written:  # like PFCOUNT
@@ -67,7 +67,7 @@ def _command(name: str, arity: int, flags: set[str], keys: _Description) -> Comm
         if not keys.read and unknown is None:
             return Command(name, Kind.NODE, arity)
         return Command(name, Kind.READ, arity, _spec(keys.read, []), unknown_keys=unknown)
-    return Command(name, Kind.REFUSED, arity, note=_UNKNOWN)
+    return Command(name, Kind.REFUSED, arity, note=UNKNOWN)
 
 
 def _spec(read: list[Indexes], written: list[Indexes]) -> Keys:

@@ -25,7 +25,8 @@ class Kind(enum.Enum):
     WRITE = "write"
     """Goes to the primary; its effect is mirrored."""
     BARRIER = "barrier"
-    """FLUSHALL, FLUSHDB and SWAPDB: a write of every key of a database, or of all databases."""
+    """FLUSHALL, FLUSHDB and SWAPDB: a write of every key of a database, or of all databases.
+    Also what may change anything, where it is allowed: DEBUG, say."""
     CURSOR = "cursor"
     """SCAN and its kin: the cursor means something only to the side that gave it."""
     NODE = "node"
@@ -60,6 +61,7 @@ class Command:
     moves_data: what it writes depends on other keys than those it writes, so an unproven input
         makes its outputs unproven.
     writes: its effect is mirrored, key by key.
+    writes_on_error: it may have written before it failed: an error makes its keys unproven.
     single_key: exactly one key, argument 1, and in the current database only.
     verbatim_argc: with this many arguments the effect is the command itself, rule or not: for the
         hot path (0: never).
@@ -83,6 +85,7 @@ class Command:
         "spec",
         "verbatim_argc",
         "writes",
+        "writes_on_error",
     )
 
     def __init__(
@@ -100,6 +103,7 @@ class Command:
         unknown_keys: Callable[[Request], bool] | None = None,
         other_db: Callable[[Request], int | None] | None = None,
         resolve: Callable[[Request], Command | None] | None = None,
+        writes_on_error: bool = False,
     ) -> None:
         self.name = name
         self.kind = kind
@@ -112,6 +116,7 @@ class Command:
         self.single_key = spec.is_first_argument and other_db is None
         # BLPOP and its kin write, too; XREAD that waits does not.
         self.writes = kind is Kind.WRITE or (kind is Kind.BLOCKING and spec.may_write)
+        self.writes_on_error = writes_on_error
         self.error = _refusal(name, kind, note)
         self.verbatim_argc = verbatim_argc
         self.resolve = resolve

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from . import builtin, builtin_server, texts
+from . import builtin, builtin_server, policy, texts
 from .complete import described
 from .keys import NO_KEYS, Keys, keys
 from .model import Command, Kind
@@ -22,13 +22,18 @@ class CommandTable:
     """All commands that the proxy knows.
 
     dialect: whose wording ``check`` uses; Redis 7's until ``complete`` has seen a Redis 6.
+    in_cluster: the stores are nodes of clusters, so what speaks of those is not passed on.
+    not_found: names given to ``allow`` that no store has had so far, with what to say of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_cluster: bool = False) -> None:
         self.dialect = Dialect.REDIS_7
+        self.not_found: dict[str, str] = {}
         self._commands: dict[bytes, Command] = {}
         self._subcommands: dict[bytes, dict[bytes, Command]] = {}
         for command in _builtin():
+            self._add(command)
+        for command in policy.cluster_commands(is_refused=in_cluster):
             self._add(command)
 
     def __iter__(self) -> Iterator[Command]:
@@ -86,10 +91,41 @@ class CommandTable:
         self.dialect, found = described(command_reply)
         for command in found:
             known = self.named(command.name)
-            if known is None:
-                self._add(command)
-            else:
+            if known is not None:
                 known.arity = command.arity
+                continue
+            self._add(command)
+            if command.name in self.not_found:
+                del self.not_found[command.name]
+                try:
+                    self.allow(command.name)
+                except policy.NotAllowed as error:
+                    self.not_found[command.name] = str(error)
+
+    def allow(self, name: str) -> None:
+        """Serve a refused command: ``debug``, ``config|set`` or ``config set``; ``config`` is all
+        of its subcommands that are refused.
+
+        A name with a dot, as commands of modules have, may also be of a command that
+        ``complete`` brings. Raises NotAllowed.
+        """
+        name = "|".join(name.lower().replace("|", " ").split())
+        subcommands = self._subcommands.get(name.upper().encode(), {})
+        named = self.named(name)
+        if named is None:
+            if "." not in name:
+                raise policy.NotAllowed(f"there is no command {name!r}")
+            self.not_found[name] = f"no store has a command {name!r}"
+            return
+        refused = [each for each in (named, *subcommands.values()) if each.kind is Kind.REFUSED]
+        if not refused:
+            raise policy.NotAllowed(f"{name!r} is not refused")
+        ways = [(each, policy.allowed(each)) for each in refused]
+        possible = [(each, way) for each, way in ways if way.how is not policy.Allowed.NEVER]
+        if not possible:
+            raise policy.NotAllowed(f"{name!r} can never be allowed: {ways[0][1].never}")
+        for each, way in possible:
+            self._add(policy.in_place_of(each, way.how))
 
     def _add(self, command: Command) -> None:
         container, _, sub = command.name.upper().encode().partition(b"|")
@@ -130,13 +166,10 @@ def _builtin() -> Iterator[Command]:
     ):
         for name, arity in _rows(text, 2):
             yield Command(name, kind, int(arity))
-    for notes, kind in (
-        (builtin_server.UNSUPPORTED, Kind.UNSUPPORTED),
-        (builtin_server.REFUSED, Kind.REFUSED),
-    ):
-        for note, text in notes.items():
-            for name, arity in _rows(text, 2):
-                yield Command(name, kind, int(arity), note=note)
+    for note, text in builtin_server.UNSUPPORTED.items():
+        for name, arity in _rows(text, 2):
+            yield Command(name, Kind.UNSUPPORTED, int(arity), note=note)
+    yield from policy.refused_commands()
     for text, kind in (
         (builtin.READS, Kind.READ),
         (builtin.WRITES, Kind.WRITE),

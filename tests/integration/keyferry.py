@@ -27,9 +27,9 @@ from migrator.controller import Controller
 from migrator.copy import Comparer
 from migrator.errors import Refused
 from migrator.marker import KEY as MARKER
+from migrator.process import command_table
 from migrator.state import State
 from migrator.stores import Store
-from proxy.commands import CommandTable
 from proxy.endpoint import Endpoint
 from proxy.keytable import place_of
 from proxy.lane import Lane
@@ -120,10 +120,9 @@ class Migration:
         self.state = State.open(settings.state)
         migration = self.state.claim(settings.source.address, settings.target.address)
         stores = (Store(Side.SOURCE, settings.source), Store(Side.TARGET, settings.target))
-        commands = CommandTable()
         for store in stores:
             await store.refresh()
-            commands.complete(await (await store.connection("admin")).call("COMMAND"))
+        commands = await command_table(settings, stores)
         self.proxy = Proxy(
             (settings.source, settings.target),
             commands,

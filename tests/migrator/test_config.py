@@ -92,6 +92,9 @@ def test_all_of_it_can_come_from_the_file(monkeypatch: pytest.MonkeyPatch, tmp_p
         ([*URLS, "--admin", "h:1", "--admin-token", "a b"], "--admin-token: it must be of"),
         ([*URLS, "--admin", "h:1", "--admin-token", ""], "--admin-token: it must be of"),
         ([*URLS, "--admin", "127.0.0.1:6380"], "--admin: 127.0.0.1:6380 is where applications"),
+        ([*URLS, "--allow-commands", "get"], "--allow-commands: 'get' is not refused"),
+        ([*URLS, "--allow-commands", "save,sav"], "--allow-commands: there is no command 'sav'"),
+        ([*URLS, "--allow-commands", "sync"], "--allow-commands: 'sync' can never be allowed: it"),
         ([*URLS, "--nonsense"], "No such option"),
         ([*URLS, "--config", "nowhere.toml"], "--config: nowhere.toml: No such file"),
     ],
@@ -128,6 +131,23 @@ def test_the_line_says_where_the_value_is_from(
     assert said.startswith("listen in the file of --config (--listen): 'x'")
     monkeypatch.setenv("KEYFERRY_LISTEN", "y")
     assert complaint(*URLS).startswith("KEYFERRY_LISTEN (--listen): 'y'")
+
+
+def test_names_of_commands_are_a_list_in_the_file_and_have_commas_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert settings(*URLS).allow_commands == ()
+    wanted = ("save", "config set")
+    assert settings(*URLS, "--allow-commands", "save, config set,").allow_commands == wanted
+    path = tmp_path / "its.toml"
+    for text in ('["save", "config set"]', '"save,config set"'):
+        path.write_text(f"allow-commands = {text}")
+        assert settings(*URLS, "--config", str(path)).allow_commands == wanted
+    path.write_text("allow_commands = [1]")
+    said = complaint(*URLS, "--config", str(path))
+    assert said.startswith("allow_commands in the file of --config (--allow-commands): there is no")
+    monkeypatch.setenv("KEYFERRY_ALLOW_COMMANDS", "SAVE")
+    assert settings(*URLS).allow_commands == ("SAVE",)
 
 
 @pytest.mark.parametrize("flag", ["--source", "--target"])

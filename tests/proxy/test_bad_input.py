@@ -22,6 +22,8 @@ BROKEN: dict[str, bytes] = {
     "unbalanced quotes": b'SET k "v\r\n',
     "a line without end": b"x" * 70_000,
     "a header without end": b"*" + b"1" * 70_000,
+    "a line of HTTP": b"POST / HTTP/1.1\r\nHost: example.org\r\n\r\n",
+    "another line of HTTP": b"Host: example.org\r\n",
 }
 # What is odd and legal: the store goes on, silently or with an error.
 ODD: dict[str, bytes] = {
