@@ -12,9 +12,11 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 HERE = Path(__file__).parent
@@ -56,35 +58,80 @@ def _tool(name: str) -> str:
     return path
 
 
-def _installed(name: str, sources: list[str], *steps: list[str]) -> Path:
-    """The folder with copies of the sources in which the steps were run."""
-    place = BUILD / name
+_one_at_a_time: defaultdict[str, Lock] = defaultdict(Lock)
+_failed: dict[str, Unavailable] = {}
+
+
+def _installed(name: str, *steps: list[str]) -> Path:
+    """The folder with copies of the sources of `name`, in which the steps were run once.
+
+    Clients that share one ask for it at the same time, and the second finds it done.
+    """
+    place, sources = BUILD / name, sorted((HERE / name).iterdir())
     stamp = place / "installed"
-    told = hashlib.sha256()
-    for source in sources:
-        told.update((HERE / name / source).read_bytes())
-    if stamp.exists() and stamp.read_text() == told.hexdigest():
-        return place
-    place.mkdir(parents=True, exist_ok=True)
-    for source in sources:
-        shutil.copy(HERE / name / source, place)
-    for step in steps:
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    with _one_at_a_time[name]:
+        if name in _failed:
+            raise _failed[name]
+        if stamp.exists() and stamp.read_text() == digest:
+            return place
+        place.mkdir(parents=True, exist_ok=True)
+        for source in sources:
+            shutil.copy(source, place)
         try:
-            ended = subprocess.run(
-                step, cwd=place, capture_output=True, text=True, timeout=INSTALL_S, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise Unavailable(f"{' '.join(step)}: not in {INSTALL_S} s") from error
-        if ended.returncode:
-            said = (ended.stderr.strip() or ended.stdout.strip() or "?").splitlines()
-            raise Unavailable(f"{' '.join(step)}: {said[-1]}")
-    stamp.write_text(told.hexdigest())
-    return place
+            for step in steps:
+                _run(step, place)
+        except Unavailable as error:
+            _failed[name] = error
+            raise
+        stamp.write_text(digest)
+        return place
+
+
+def _run(step: list[str], place: Path) -> None:
+    said = " ".join((Path(step[0]).name, *step[1:]))
+    try:
+        ended = subprocess.run(
+            step, cwd=place, capture_output=True, text=True, timeout=INSTALL_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{said}: not in {INSTALL_S} s") from error
+    if ended.returncode:
+        lines = (ended.stderr.strip() or ended.stdout.strip() or "?").splitlines()
+        raise Unavailable(f"{said}: {lines[-1]}")
+
+
+def _node(program: str, protocol: int) -> Callable[[], list[str]]:
+    def command() -> list[str]:
+        node, npm = _tool("node"), _tool("npm")
+        quiet = ["--no-package-lock", "--no-audit", "--no-fund", "--prefer-offline"]
+        place = _installed("node", [npm, "install", "--loglevel=error", *quiet])
+        return [node, str(place / program), str(protocol)]
+
+    return command
+
+
+def _go(protocol: int) -> Callable[[], list[str]]:
+    def command() -> list[str]:
+        # Not another toolchain than the one that is here: that would be a download of its own.
+        build = ["env", "GOTOOLCHAIN=local", _tool("go"), "build", "-mod=mod", "-o", "program", "."]
+        return [str(_installed("go", build) / "program"), str(protocol)]
+
+    return command
 
 
 CLIENTS = (
-    *(Client(f"redis-py-resp{n}", _python("redis_py", str(n))) for n in (2, 3)),
-    *(Client(f"redis-py-asyncio-resp{n}", _python("redis_py_asyncio", str(n))) for n in (2, 3)),
+    Client("redis-py-resp2", _python("redis_py", "2")),
+    Client("redis-py-resp3", _python("redis_py", "3"), (*COMMON, "cache")),
+    Client("redis-py-asyncio-resp2", _python("redis_py_asyncio", "2")),
+    Client("redis-py-asyncio-resp3", _python("redis_py_asyncio", "3")),
+    Client("ioredis-resp2", _node("ioredis.mjs", 2)),
+    Client("ioredis-resp3", _node("ioredis.mjs", 3)),
+    Client("node-redis-resp2", _node("node_redis.mjs", 2), (*COMMON, "monitor")),
+    Client("node-redis-resp3", _node("node_redis.mjs", 3), (*COMMON, "monitor", "cache")),
+    # Its MONITOR takes nothing but RESP2.
+    Client("go-redis-resp2", _go(2), (*COMMON, "monitor")),
+    Client("go-redis-resp3", _go(3), (*COMMON, "cache")),
 )
 
 
