@@ -114,7 +114,7 @@ class Mover:
             copies = await reader.read(db, wanted)
             # From here to the append nothing may be awaited: the lease is only as
             # good as this one step.
-            return self._append(mirror, db, copies, lease)
+            return self._append(mirror, db, copies, lease, carries=is_repair)
         finally:
             lease.end()
 
@@ -137,7 +137,7 @@ class Mover:
             lease = table.watch((place,), own=ticket)
             try:
                 copies = await reader.read(db, [key])
-                return self._append(mirror, db, copies, lease)
+                return self._append(mirror, db, copies, lease, carries=True)
             finally:
                 lease.end()
 
@@ -147,7 +147,10 @@ class Mover:
             raise MirrorAway("there is no mirror in this phase")
         return mirror
 
-    def _append(self, mirror: Mirror, db: int, copies: Sequence[KeyCopy], lease: Lease) -> Copied:
+    def _append(
+        self, mirror: Mirror, db: int, copies: Sequence[KeyCopy], lease: Lease, *, carries: bool
+    ) -> Copied:
+        """``carries``: these were written, so what the store writes along with them is, too."""
         touched = lease.touched
         usable = []
         refused = []
@@ -161,6 +164,8 @@ class Mover:
                 continue
             usable.append(copy)
             size += copy.size
+            for key in copy.carries if carries else ():
+                self.proxy.table.mark_unproven(place_of(db, key))
         if mirror is not self.proxy.mirror:
             raise MirrorAway("the mirror has changed its direction")
         future = mirror.append_copies(db, usable)

@@ -45,7 +45,10 @@ def _in_values(
     a: object, b: object, labels: tuple[str, str], now_ms: tuple[int, int]
 ) -> Iterator[str]:
     if isinstance(a, Foreign):
-        yield "a module's type cannot be compared"
+        if not (isinstance(b, Foreign) and a.shown is not None):
+            yield "a module's type cannot be compared"
+        elif a.shown != b.shown:
+            yield "value"
         return
     if a == b:  # nearly always, and much quicker than to look for what differs
         return

@@ -17,6 +17,7 @@ from migrator.bulk import Bulk, ReplyError, pack
 from .dialect import MODULE_TYPES, REWRITTEN_VERSION, Reads, Writes, learn_reads, learn_writes
 from .expiry import GONE, NO_EXPIRY, read_with_expiry
 from .footer import version_of, with_version
+from .modules import compactions, is_time_series
 from .rebuild import rebuild
 from .snapshot import read_snapshots
 
@@ -35,6 +36,8 @@ class KeyCopy:
     """It was not there: `commands` removes it."""
     loses: str = ""
     """What of it the other store cannot hold, for people; "" when the copy is exact."""
+    carries: Sequence[bytes] = ()
+    """Keys that the store itself writes when this one is written."""
 
 
 class Reader(Protocol):
@@ -73,6 +76,7 @@ class DumpReader:
         )
         copies: list[KeyCopy] = []
         refused: list[int] = []
+        series: list[KeyCopy] = []
         ways = self._ways
         for i, (key, payload, expires_at) in enumerate(zip(keys, payloads, expiries, strict=True)):
             # Expired behind the DUMP: the payload has no TTL, and would live for ever.
@@ -94,10 +98,16 @@ class DumpReader:
                 % (len(key), key, len(when), when, len(payload), payload)
             )
             copies.append(KeyCopy(key, [command], len(payload)))
+            if payload[0] in MODULE_TYPES and is_time_series(payload):
+                series.append(copies[-1])
         if refused:
             typed = await self._typed.read(db, [keys[i] for i in refused])
             for i, copy in zip(refused, typed, strict=True):
                 copies[i] = copy
+        if series:
+            of_each = await compactions(self._primary, db, [copy.key for copy in series])
+            for copy, destinations in zip(series, of_each, strict=True):
+                copy.carries = destinations
         return copies
 
     def _choose(self, kind: bytes, payload: bytes) -> str | None:

@@ -15,6 +15,7 @@ from migrator.bulk import Arg, Bulk, ReplyError
 
 from .dialect import Reads
 from .expiry import GONE, read_expiries
+from .modules import SHOWN_BY
 from .streams import Stream, read_stream
 
 # Elements of one reply: large values are read in pieces, so that the store serves others between.
@@ -37,7 +38,12 @@ class SortedSet:
 
 @dataclass(slots=True)
 class Foreign:
-    """A type that only a module knows."""
+    """A type that only a module knows.
+
+    shown: what the module's own commands say of it, where that is all there is to compare.
+    """
+
+    shown: list[Any] | None = None
 
 
 Value = bytes | list[bytes] | set[bytes] | SortedSet | Hash | Stream | Foreign
@@ -138,7 +144,9 @@ async def _run(
 
 def _says_changed(error: ReplyError) -> bool:
     # It expired behind TYPE, and perhaps somebody who does not go through the proxy wrote it.
-    return str(error).startswith(("WRONGTYPE", "NOGROUP")) or "no such key" in str(error)
+    text = str(error)
+    is_gone = "no such key" in text or "key does not exist" in text
+    return is_gone or text.startswith(("WRONGTYPE", "NOGROUP"))
 
 
 def _reader(kind: str, key: bytes, dialect: Reads) -> Rounds:
@@ -156,12 +164,14 @@ def _reader(kind: str, key: bytes, dialect: Reads) -> Rounds:
         case "stream":
             return read_stream(key, PAGE)
         case _:
-            return _read_foreign()
+            return _read_foreign(kind, key)
 
 
-def _read_foreign() -> Rounds:
-    return Foreign()
-    yield []  # a generator like the others
+def _read_foreign(kind: str, key: bytes) -> Rounds:
+    if kind not in SHOWN_BY:
+        return Foreign()
+    replies = yield [(command, key, *more) for command, *more in SHOWN_BY[kind]]
+    return Foreign(replies)
 
 
 def _read_string(key: bytes) -> Rounds:

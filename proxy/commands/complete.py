@@ -6,9 +6,10 @@ and with subcommands (https://valkey.io/commands/command/, https://valkey.io/top
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import modules
 from .effect import COPY_KEYS, Clock, Outcome, Value
 from .keys import Indexes, Keys, counted
 from .model import Command, Kind
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = "it is not known to Keyferry, and the server does not say that it only reads"
 NAMELESS = "it is not known to Keyferry, and writes keys that it does not name"
+Resolve = Callable[["Request"], Command | None]
 _STATEFUL_FLAGS = {"blocking", "pubsub", "no_auth"}
 STATEFUL = "it is not known to Keyferry, and changes or holds the connection"
 
@@ -55,11 +57,18 @@ def _commands(entry: list[Any]) -> Iterator[Command]:
 def _command(name: str, arity: int, flags: set[str], keys: _Description) -> Command:
     if flags & _STATEFUL_FLAGS:
         return Command(name, Kind.REFUSED, arity, note=STATEFUL)
+    if "module" in flags and "readonly" in flags:
+        return Command(name, Kind.NODE, arity)
     if "write" in flags:
         # Redis flags the keys of XREADGROUP as read: what a write names is taken as written.
         if not (keys.read or keys.written) or not keys.is_complete:
             return Command(name, Kind.REFUSED, arity, note=NAMELESS)
-        return Command(name, Kind.WRITE, arity, _spec([], keys.read + keys.written), copy_keys)
+        spec = modules.KEYS.get(name) or _spec([], keys.read + keys.written)
+        # Nor does anybody know what it has done when it fails.
+        command = Command(name, Kind.WRITE, arity, spec, copy_keys, writes_on_error=True)
+        if name in modules.WRITES_ANYTHING:
+            command.resolve = _anything_if(modules.WRITES_ANYTHING[name], command)
+        return command
     if "readonly" in flags:
         if keys.written:  # like PFCOUNT
             return Command(name, Kind.WRITE, arity, _spec(keys.read, keys.written), copy_keys)
@@ -68,6 +77,11 @@ def _command(name: str, arity: int, flags: set[str], keys: _Description) -> Comm
             return Command(name, Kind.NODE, arity)
         return Command(name, Kind.READ, arity, _spec(keys.read, []), unknown_keys=unknown)
     return Command(name, Kind.REFUSED, arity, note=UNKNOWN)
+
+
+def _anything_if(holds: Callable[[Request], bool], command: Command) -> Resolve:
+    anything = Command(command.name, Kind.BARRIER, command.arity)
+    return lambda req: anything if holds(req) else command
 
 
 def _spec(read: list[Indexes], written: list[Indexes]) -> Keys:

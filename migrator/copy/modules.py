@@ -1,0 +1,49 @@
+"""What a copy has to know of a module's values.
+
+Owns the names of their types, as payloads carry them, and the one relation between keys that a
+module keeps by itself: TimeSeries writes aggregates of a series into others (TS.CREATERULE).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from migrator.bulk import Bulk, ReplyError
+
+from .dialect import MODULE_TYPES
+
+# What shows a value of a type whose DUMP differs from server to server: TopK's has addresses.
+SHOWN_BY: dict[str, tuple[tuple[str, ...], ...]] = {
+    "TopK-TYPE": (("TOPK.INFO",), ("TOPK.LIST", "WITHCOUNT")),
+}
+
+# Nine letters of this alphabet, 6 bits each, and 10 bits of version (moduleTypeEncodeId).
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_LENGTH_OF_64_BITS = 0x81
+
+
+def type_name(payload: bytes) -> str:
+    """The type of a module's value, as TYPE says it; "" of any other payload of DUMP."""
+    if payload[0] not in MODULE_TYPES or payload[1] != _LENGTH_OF_64_BITS:
+        return ""
+    number = int.from_bytes(payload[2:10], "big") >> 10
+    return "".join(_ALPHABET[number >> shift & 63] for shift in range(48, -1, -6))
+
+
+def is_time_series(payload: bytes) -> bool:
+    return type_name(payload) == "TSDB-TYPE"
+
+
+async def compactions(store: Bulk, db: int, keys: Sequence[bytes]) -> list[list[bytes]]:
+    """Of each series: where its compactions are written. A key that is gone has none.
+
+    Raises BulkClosed.
+    """
+    replies = await store.pipeline([(b"TS.INFO", key) for key in keys], db=db)
+    return [[] if isinstance(reply, ReplyError) else _destinations(reply) for reply in replies]
+
+
+def _destinations(info: list[Any]) -> list[bytes]:
+    fields = dict(zip(info[::2], info[1::2], strict=True))
+    return [rule[0] for rule in fields.get(b"rules", ())]

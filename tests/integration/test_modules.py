@@ -1,0 +1,182 @@
+"""Commands of modules: JSON, Bloom and its kin, TimeSeries, search, by the rule for what only the
+server knows. On Redis 7.4 with its modules, where that is (`make stack`)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from migrator.servers import find_engines
+from tests.integration.clients import Client, until
+from tests.integration.holds import Wires
+from tests.integration.keyferry import Migration, refusal
+from tests.servers import Server
+
+STACK = next((engine for engine in find_engines() if engine.modules), None)
+pytestmark = pytest.mark.skipif(STACK is None, reason="no engine with modules: `make stack`")
+
+
+def load(server_factory: Callable[..., Server], *only: str) -> Server:
+    assert STACK is not None
+    paths = [path for path in STACK.modules if not only or path.stem in only]
+    return server_factory(STACK, args=[word for p in paths for word in ("--loadmodule", str(p))])
+
+
+@pytest.fixture
+async def migration(
+    server_factory: Callable[..., Server], tmp_path: Path, wires: Wires
+) -> AsyncIterator[Migration]:
+    migration = Migration(load(server_factory), load(server_factory), tmp_path / "state")
+    await migration.open()
+    yield migration
+    await migration.close()
+
+
+async def run(client: Client, lines: list[str]) -> None:
+    for line in lines:
+        assert await client.call(*line.split()) is not None, line
+
+
+JSON = [
+    'JSON.SET doc $ {"a":1,"l":[1,2,3],"s":"x","t":true,"o":{"k":"v"}}',
+    "JSON.NUMINCRBY doc $.a 5",
+    "JSON.NUMMULTBY doc $.a 2.5",
+    "JSON.ARRAPPEND doc $.l 4 5",
+    "JSON.ARRINSERT doc $.l 0 0",
+    "JSON.ARRPOP doc $.l",
+    "JSON.ARRTRIM doc $.l 0 2",
+    'JSON.STRAPPEND doc $.s "yz"',
+    "JSON.TOGGLE doc $.t",
+    'JSON.MERGE doc $ {"m":[1]}',
+    "JSON.CLEAR doc $.o",
+    "JSON.DEL doc $.m",
+    "JSON.MSET a $ 1 b $ 2 c $ 3",
+    "JSON.FORGET c",
+    "JSON.GET doc",
+    "JSON.MGET a b $",
+    "EXPIRE a 5000",
+    "COPY a d",
+    "RENAME b e",
+]
+BLOOM = [
+    "BF.RESERVE bf 0.01 1000",
+    "BF.ADD bf x",
+    "BF.MADD bf a b c",
+    "BF.INSERT made CAPACITY 100 ITEMS i j",
+    "BF.EXISTS bf x",
+    "CF.RESERVE cf 1000",
+    "CF.ADD cf x",
+    "CF.ADDNX cf y",
+    "CF.INSERT cf ITEMS p q",
+    "CF.DEL cf x",
+    "CMS.INITBYDIM cms 100 5",
+    "CMS.INITBYDIM merged 100 5",
+    "CMS.INCRBY cms a 3 b 4",
+    "CMS.MERGE merged 1 cms",
+    "TOPK.RESERVE topk 3",
+    "TOPK.ADD topk a b c d a",
+    "TOPK.INCRBY topk a 5",
+    "TDIGEST.CREATE td",
+    "TDIGEST.ADD td 1 2 3.5",
+    "TDIGEST.MERGE tm 1 td",
+    "TDIGEST.QUANTILE td 0.5",
+    "TDIGEST.RESET td",
+]
+SERIES = [
+    "TS.CREATE ts LABELS sensor 1",
+    "TS.ADD ts 1000 5",
+    "TS.ADD made 1000 5 LABELS sensor 2",
+    "TS.MADD ts 2000 6 made 2000 7",
+    "TS.INCRBY counter 5 TIMESTAMP 1000",
+    "TS.DECRBY counter 2 TIMESTAMP 2000",
+    "TS.ADD ts * 8",
+    "TS.ALTER ts RETENTION 100000000",
+    "TS.DEL made 1000 1000",
+    "TS.RANGE ts - +",
+    "TS.MGET FILTER sensor=1",
+]
+
+
+@pytest.mark.parametrize("lines", [JSON, BLOOM, SERIES], ids=["json", "bloom", "series"])
+async def test_writes_of_modules_are_on_both_sides(migration: Migration, lines: list[str]) -> None:
+    client = await migration.client()
+    await run(client, lines[: len(lines) // 2])
+    await migration.verified()
+    for step in (migration.cutover, migration.rollback):
+        await client.call("FLUSHALL")
+        await run(client, lines)
+        assert await migration.differences() == []
+        assert (await migration.verify())["passed"]
+        assert migration.target.cli("DBSIZE") > 3
+        await step()
+    assert migration.status()["mirror"]["divergences"] == 0
+
+
+async def test_a_type_whose_dump_differs_is_compared_by_what_it_shows(
+    migration: Migration,
+) -> None:
+    client = await migration.client()
+    await run(client, ["TOPK.RESERVE t 3", "TOPK.ADD t a b c a"])
+    await migration.verified()
+    migration.target.cli("TOPK.ADD", "t", "planted")
+    assert (await migration.verify())["mismatches"] == 1
+    assert (await migration.verify(repair=True))["passed"]
+
+
+async def test_what_a_module_reads_is_asked_of_the_primary(migration: Migration) -> None:
+    client = await migration.client()
+    await client.call("JSON.SET", "doc", "$", "1")
+    await client.call("TS.ADD", "ts", "1000", "5", "LABELS", "of", "here")
+    await migration.verified()
+    await migration.controller.shift(100)
+    migration.target.cli("CONFIG", "RESETSTAT")
+    assert await client.call("JSON.GET", "doc") == b"1"
+    assert (await client.call("TS.MGET", "FILTER", "of=here"))[0][0] == b"ts"
+    stats = migration.target.info("commandstats")
+    assert not [name for name in stats if "json" in name or "mget" in name]
+
+
+async def test_where_a_series_is_aggregated_to_is_copied_with_it(migration: Migration) -> None:
+    client = await migration.client()
+    await client.call("TS.CREATE", "raw")
+    await client.call("TS.CREATE", "average")
+    await client.call("TS.CREATERULE", "raw", "average", "AGGREGATION", "avg", 1000)
+    await client.call("TS.ADD", "raw", 1000, 1)
+    await migration.verified()
+    for at in range(1100, 9000, 300):
+        await client.call("TS.ADD", "raw", at, at)
+    assert await migration.differences() == []
+    assert len(migration.target.cli("TS.RANGE", "average", "-", "+")) == 7
+    await client.call("TS.DEL", "raw", 2000, 4000)
+    assert await migration.differences() == []
+    await client.call("TS.DELETERULE", "raw", "average")
+    assert await migration.differences() == []
+    await migration.cutover()
+    await client.call("TS.CREATERULE", "raw", "average", "AGGREGATION", "max", 500)
+    await client.call("TS.MADD", "raw", 20000, 1, "raw", 30000, 2)
+    assert await migration.differences() == []
+
+
+async def test_an_index_that_drops_its_documents_has_everything_copied(
+    migration: Migration,
+) -> None:
+    client = await migration.client()
+    create = ("FT.CREATE", "idx", "PREFIX", 1, "doc:", "SCHEMA", "t", "TEXT")
+    await client.call(*create)
+    await client.call("HSET", "doc:1", "t", "hello")
+    await client.call("HSET", "other", "t", "hello")
+    await until(lambda: _found(client), "it is indexed")
+    await migration.verified("search_indexes")
+    await client.call("FT.SUGADD", "suggestions", "hello", 1)
+    assert await migration.differences() == []
+    await client.call("FT.DROPINDEX", "idx", "DD")
+    assert {"backfill_incomplete", "not_verified"} & await refusal(migration.cutover())
+    await migration.copied()
+    assert migration.target.cli("EXISTS", "doc:1") == migration.source.cli("EXISTS", "doc:1") == 0
+    assert await migration.differences() == []
+
+
+async def _found(client: Client) -> bool:
+    return bool((await client.call("FT.SEARCH", "idx", "hello"))[0] == 1)
