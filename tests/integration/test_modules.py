@@ -132,10 +132,15 @@ async def test_what_a_module_reads_is_asked_of_the_primary(migration: Migration)
     await migration.verified()
     await migration.controller.shift(100)
     migration.target.cli("CONFIG", "RESETSTAT")
+    copying = migration.controller.copying
+    assert copying is not None
+    repaired = copying.repair.repaired
     assert await client.call("JSON.GET", "doc") == b"1"
     assert (await client.call("TS.MGET", "FILTER", "of=here"))[0][0] == b"ts"
     stats = migration.target.info("commandstats")
     assert not [name for name in stats if "json" in name or "mget" in name]
+    await migration.settled()
+    assert copying.repair.repaired == repaired, "a read has nothing copied"
 
 
 async def test_where_a_series_is_aggregated_to_is_copied_with_it(migration: Migration) -> None:
