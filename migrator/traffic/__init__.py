@@ -11,6 +11,8 @@ connects to an address, and what it says of it is what an application would have
     ...
     await application.stop()
     complaints = await application.audit(bulk)  # of either store, once both are quiet
+
+Which parts of the command surface it uses is the world's: `World.of_keys(…, families=WHOLE)`.
 """
 
 from __future__ import annotations
@@ -21,12 +23,16 @@ from collections.abc import Sequence
 from migrator.bulk import Bulk
 
 from .audit import audit
-from .client import Client, Endpoint
+from .client import Client
+from .connection import Endpoint
 from .counts import Counts
+from .families import DATABASES, QUICK, WHOLE
+from .habits import habits, habits_of_resident
 from .ledger import Ledger
+from .model import Model
 from .world import World
 
-__all__ = ["Application", "Counts", "World"]
+__all__ = ["QUICK", "WHOLE", "Application", "Counts", "World"]
 
 Login = tuple[str, str]
 
@@ -43,10 +49,27 @@ class Application:
         self._clients: list[Client] = []
         self._tasks: list[asyncio.Task[None]] = []
         logins = logins or (None,)
-        for number in range(world.clients):
+
+        def endpoint(number: int) -> Endpoint:
             login = logins[number % len(logins)]
-            endpoint = Endpoint(host, port, login, 2 + number // len(logins) % 2)
-            self._clients.append(Client(number, seed, endpoint, world, self.ledger, self.counts))
+            return Endpoint(host, port, login, 2 + number // len(logins) % 2)
+
+        for number in range(world.clients):
+            self._clients.append(
+                Client(
+                    number, seed, endpoint(number), world, self.ledger, self.counts,
+                    habits(world.families),
+                )
+            )  # fmt: skip
+        if DATABASES in world.families:
+            number = world.clients
+            resident = Client(
+                number, seed, endpoint(number), world, self.ledger, self.counts,
+                habits_of_resident(world.families),
+            )  # fmt: skip
+            resident.model = resident.draw.model = Model(lambda place: None)
+            resident.model.values.update(world.reserved())
+            self._clients.append(resident)
 
     def start(self) -> None:
         self._tasks = [

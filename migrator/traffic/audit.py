@@ -12,12 +12,13 @@ from typing import Any
 
 from migrator.bulk import Bulk
 
-from .connection import Arg
-from .draw import BITS, DATABASES, FLOAT, HASH, LIST, NUMBER, SET, SKETCH, STREAM, TEXT, ZSET
+from .connection import Words
+from .draw import BITS, FLOAT, HASH, LIST, NUMBER, SET, SKETCH, STREAM, TEXT, ZSET
 from .ledger import (
     BAG,
     COUNTER,
     FIELD,
+    OPTIMISTIC,
     PAIR,
     QUEUE,
     SCORE,
@@ -30,10 +31,9 @@ from .zsets import with_scores
 
 BATCH = 500
 KEPT = 10
-Words = tuple[Arg, ...]
 
-_READ: dict[str, tuple[Arg, ...]] = {COUNTER: (), PAIR: (), FIELD: (b"n",), SCORE: (b"n",)}
-_NAME = {COUNTER: b"GET", PAIR: b"GET", FIELD: b"HGET", SCORE: b"ZSCORE"}
+_READ: dict[str, Words] = {COUNTER: (), PAIR: (), OPTIMISTIC: (), FIELD: (b"n",), SCORE: (b"n",)}
+_NAME = {COUNTER: b"GET", PAIR: b"GET", OPTIMISTIC: b"GET", FIELD: b"HGET", SCORE: b"ZSCORE"}
 
 
 async def audit(store: Bulk, ledger: Ledger, models: Sequence[Model]) -> list[str]:
@@ -50,7 +50,7 @@ async def audit(store: Bulk, ledger: Ledger, models: Sequence[Model]) -> list[st
 async def _ask(store: Bulk, wanted: list[tuple[int, Words]]) -> list[Any]:
     """The replies to commands in their databases, in order."""
     replies: list[Any] = [None] * len(wanted)
-    for db in DATABASES:
+    for db in {db for db, _ in wanted}:
         mine = [at for at, (each, _) in enumerate(wanted) if each == db]
         for start in range(0, len(mine), BATCH):
             part = mine[start : start + BATCH]

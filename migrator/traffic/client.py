@@ -1,42 +1,43 @@
 """One client of the application: chooses, sends, and checks every reply.
 
-Owns its connection, its choices and what it counted. Batches of one to many commands, some as
-MULTI … EXEC, in one of several databases.
+Owns its connections, its choices and what it checks. Batches of one to many commands, some as
+MULTI … EXEC, in one of several databases; between them conversations, of which each step waits
+for the answer to the one before.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 from proxy.resp.values import ReplyError
 
-from . import containers, keys, shared, streams, strings, zsets
-from .connection import Arg, Connection, Lost, pack
+from . import shared
+from .connection import Endpoint, Line, Lost, Words, pack
 from .counts import Counts
 from .draw import DATABASES, Choice, Draw
 from .ledger import Ledger
 from .model import ANY, OK, Model, OneOf, Place, Step, Wrong, fits
 from .world import World
 
-OWN: tuple[list[Choice], ...] = (
-    strings.CHOICES, containers.CHOICES, zsets.CHOICES, streams.CHOICES, keys.CHOICES,
-)  # fmt: skip
-WEIGHTS = (24, 27, 14, 21, 16)
 DEPTHS = (1, 1, 1, 1, 2, 4, 8, 16)
+# How often each of the conversations is begun, of all turns.
+TALK = 0.01
 
-# Short enough to come by often, long enough to be set before it ends.
-BRINK_MS = (15, 40)
+
+Talk = Callable[["Client"], Awaitable[None]]
 
 
-class Endpoint(NamedTuple):
-    """Where the application connects, and as whom."""
+class Habits(NamedTuple):
+    """What a client does: own commands by group, of which each is as likely as its weight says;
+    commands on shared keys; conversations; and in which databases."""
 
-    host: str
-    port: int
-    login: tuple[str, str] | None
-    resp: int
+    own: Sequence[Sequence[Choice]]
+    weights: Sequence[int]
+    shared: Sequence[shared.Choice]
+    talks: Sequence[Talk]
+    databases: Sequence[int] = DATABASES
 
 
 class Expected(NamedTuple):
@@ -58,16 +59,22 @@ class Client:
         world: World,
         ledger: Ledger,
         counts: Counts,
+        habits: Habits,
     ) -> None:
         self.number = number
-        self.endpoint = endpoint
+        self.name = f"client {number}"
+        self.resp = endpoint.resp
+        self.families = world.families
         self.model = Model(world.initial)
-        self.draw = Draw(f"{seed}/{number}", number, self.model, world.sizes)
+        self.draw = Draw(f"{seed}/{number}", number, self.model, world.sizes, habits.databases)
         self.shared = shared.SharedDraw(self.draw, ledger)
         self.counts = counts
-        self._connection: Connection | None = None
+        self.main = Line(self.name, endpoint, counts.error)
+        self.second = Line(f"{self.name}, second connection", endpoint, counts.error)
+        # What conversations keep between two of their turns.
+        self.kept: dict[str, Any] = {}
+        self._habits = habits
         self._is_stopping = False
-        self._brinks = 0
 
     def stop(self) -> None:
         """After the batch under way."""
@@ -75,30 +82,30 @@ class Client:
 
     async def run(self) -> None:
         self._is_stopping = False
+        self.kept.clear()
+        draw, talks = self.draw, self._habits.talks
         try:
             while not self._is_stopping:
-                if self._connection is None:
-                    await self._connect()
-                elif self.draw.chance(0.01):
-                    await self._brink()
+                if not self.main.is_open:
+                    if await self.main.open():
+                        await self._arrive()
+                elif talks and draw.chance(TALK * len(talks)):
+                    try:
+                        await draw.pick(talks)(self)
+                    except Lost:
+                        continue  # Counted; whoever asked has marked what is in doubt.
                 else:
                     await self._batch(*self._choose())
         finally:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self.main.close()
+            self.second.close()
 
-    async def _connect(self) -> None:
-        endpoint = self.endpoint
-        try:
-            self._connection = await Connection.open(
-                endpoint.host, endpoint.port, endpoint.login, endpoint.resp
-            )
-        except (OSError, ReplyError) as error:
-            self.counts.error(f"client {self.number} cannot connect: {error}")
-            await asyncio.sleep(0.1)
-            return
+    async def _arrive(self) -> None:
         self.draw.db = 0
+        home = self._habits.databases[0]
+        if home:
+            self.draw.db = home
+            await self._batch(bytearray(pack((b"SELECT", home))), [Expected(None, OK)])
 
     # -- choosing ----------------------------------------------------------------------
 
@@ -107,26 +114,27 @@ class Client:
         raw = bytearray()
         expected: list[Expected] = []
         if draw.chance(0.05):
-            draw.db = draw.pick((0, *DATABASES))
+            draw.db = draw.pick((self._habits.databases[0], *self._habits.databases))
             raw += pack((b"SELECT", draw.db))
             expected.append(Expected(None, OK))
         for _ in range(draw.pick(DEPTHS)):
-            if draw.chance(0.04):
+            if self._habits.shared and draw.chance(0.04):
                 self._add_block(shared.pair(self.shared), raw, expected)
             elif draw.chance(0.04):
-                steps = [step for _ in range(draw.number(1, 4)) for step in self._steps()]
+                steps = [step for _ in range(draw.number(1, 4)) for step in self.steps()]
                 self._add_block(steps, raw, expected)
             else:
-                for step in self._steps():
+                for step in self.steps():
                     raw += pack(step.args)
                     expected.append(Expected(step))
         return raw, expected
 
-    def _steps(self) -> list[Step]:
-        draw = self.draw
-        if draw.chance(0.5):
-            return draw.pick(shared.CHOICES)(self.shared)
-        choices = draw.rng.choices(OWN, WEIGHTS)[0]
+    def steps(self) -> list[Step]:
+        """The next command, or a few that belong together."""
+        draw, habits = self.draw, self._habits
+        if habits.shared and draw.chance(0.5):
+            return draw.pick(habits.shared)(self.shared)
+        choices = draw.rng.choices(habits.own, habits.weights)[0]
         steps = draw.pick(choices)(draw)
         doubtful = {place for step in steps for place in step.places} & self.model.unsure
         here = [place for place in doubtful if place[0] == draw.db]
@@ -141,7 +149,7 @@ class Client:
                 self.model.values[place] = None
             return OneOf(tuple(range(len(places) + 1)))
 
-        args: tuple[Arg, ...] = (b"DEL", *(place[1] for place in places))
+        args: Words = (b"DEL", *(place[1] for place in places))
         return Step(args, tuple(places), apply, renews=True)
 
     def _add_block(self, steps: list[Step], raw: bytearray, expected: list[Expected]) -> None:
@@ -156,103 +164,90 @@ class Client:
     # -- sending and checking --------------------------------------------------------------
 
     async def _batch(self, raw: bytearray, expected: list[Expected]) -> None:
-        connection = self._connection
-        assert connection is not None
-        model = self.model
-        model.sent = sent = time.time() * 1000.0
-        try:
-            replies = await connection.batch(bytes(raw), len(expected))
-        except Lost as lost:
-            replies = lost.values
-            self._connection = None
-            if not self._is_stopping:
-                self.counts.error(f"client {self.number}: connection lost: {lost}")
-        model.answered = time.time() * 1000.0
-        self.counts.waited(model.answered - sent)
+        replies = await self._send(raw, len(expected))
         for at, each in enumerate(expected):
             steps = each.block or ((each.step,) if each.step is not None else ())
             if at >= len(replies):
                 for step in steps:
-                    model.doubt(step)
+                    self.model.doubt(step)
             elif each.block:
-                self._check_block(each.block, replies[at])
+                self.counts.commands += 1
+                self.check_block(each.block, replies[at])
             elif each.step is not None:
-                self._check(each.step, replies[at])
+                self.counts.commands += 1
+                self.check(each.step, replies[at])
             else:
                 self.counts.commands += 1
-                if not fits(each.fixed, replies[at]):
-                    self._complain((b"SELECT, MULTI or a command of it",), each.fixed, replies[at])
+                self.expect((b"SELECT, MULTI or a command of it",), each.fixed, replies[at])
 
-    def _check_block(self, steps: tuple[Step, ...], reply: Any) -> None:
-        self.counts.commands += 1
+    async def _send(self, raw: bytes | bytearray, count: int) -> list[Any]:
+        """The replies that came; fewer than `count` when the connection was lost."""
+        model = self.model
+        model.sent = sent = time.time() * 1000.0
+        try:
+            return await self.main.batch(bytes(raw), count)
+        except Lost as lost:
+            return lost.values
+        finally:
+            model.answered = time.time() * 1000.0
+            self.counts.waited(model.answered - sent)
+
+    async def ask(self, *commands: tuple[Words, object]) -> list[Any]:
+        """Commands that are sent at once, each with what it must answer. Raises Lost."""
+        replies = await self._send(b"".join(pack(words) for words, _ in commands), len(commands))
+        for (words, expected), reply in zip(commands, replies, strict=False):
+            self.counts.commands += 1
+            self.expect(words, expected, reply)
+        if len(replies) < len(commands):
+            raise Lost("", replies)
+        return replies
+
+    async def perform(self, *steps: Step) -> None:
+        """Steps that are sent at once. Raises Lost."""
+        await self._batch(
+            bytearray(b"".join(pack(step.args) for step in steps)),
+            [Expected(step) for step in steps],
+        )
+        if not self.main.is_open:
+            raise Lost("", [])
+
+    def check_block(self, steps: Sequence[Step], reply: Any) -> None:
+        """The reply to an EXEC that must have been carried out."""
         if not isinstance(reply, list) or len(reply) != len(steps):
-            self._complain((b"EXEC",), f"{len(steps)} replies", reply)
+            self.complain((b"EXEC",), f"{len(steps)} replies", reply)
             for step in steps:
                 self.model.doubt(step)
             return
         for step, each in zip(steps, reply, strict=True):
-            self._check(step, each, counts=False)
+            self.check(step, each)
 
-    def _check(self, step: Step, reply: Any, *, counts: bool = True) -> None:
-        self.counts.commands += counts
+    def check(self, step: Step, reply: Any) -> None:
         if not step.places and isinstance(reply, ReplyError):
             # Another client has taken the key away; anything else is an error.
             if not (step.args[0] in (b"RENAME", b"RENAMENX") and "no such key" in str(reply)):
-                self._complain(step.args, "no error", reply)
+                self.complain(step.args, "no error", reply)
             return
         expected = self.model.settle(step, reply)
         # Of an unsure key every reply is right, an error too; of the connection none is.
         if expected is ANY and isinstance(reply, ReplyError) and _is_of_data(reply, step, self):
             return
         if not fits(expected, reply):
-            self._complain(step.args, expected, reply)
+            self.complain(step.args, expected, reply)
             self.model.doubt(step)
 
-    def _complain(self, args: tuple[Arg, ...], expected: object, reply: Any) -> None:
-        command = b" ".join(a if isinstance(a, bytes) else b"%a" % a for a in args)[:200]
-        wanted = expected.wanted if isinstance(expected, Wrong) else expected
-        text = (
-            f"client {self.number} db {self.draw.db} RESP{self.endpoint.resp}: "
-            f"{command!r} answered {reply!r:.300}, not {wanted!s:.300}"
+    def expect(self, words: Words, expected: object, reply: Any) -> None:
+        """A reply that the model has no part in."""
+        if not fits(expected, reply):
+            self.complain(words, expected, reply)
+
+    def complain(self, args: Words, expected: object, reply: Any) -> None:
+        self.counts.complain(
+            f"{self.name} db {self.draw.db} RESP{self.resp}", args, _wanted(expected), reply
         )
-        if isinstance(reply, ReplyError):
-            self.counts.error(text)
-        else:
-            self.counts.wrong(text)
-
-    # -- writes around the end of a key ------------------------------------------------------
-
-    async def _brink(self) -> None:
-        """Write a key while it expires, and leave it: nobody comes by to set it right."""
-        draw = self.draw
-        self._brinks += 1
-        key = b"brink:%d:%d" % (self.number, self._brinks)
-        ttl = draw.number(*BRINK_MS)
-        form = draw.number(0, 4)
-        write: tuple[tuple[Arg, ...], ...] = (
-            (b"HSET", key, b"%d", b"1"), (b"SADD", key, b"%d"), (b"ZADD", key, 1, b"%d"),
-            (b"APPEND", key, b"%d,"),
-        )  # fmt: skip
-        raw = pack(_numbered(write[form], 0)) + pack((b"PEXPIRE", key, ttl))
-        until = time.monotonic() + (ttl + 3) / 1000.0
-        at = 0
-        while self._connection is not None:
-            count = 2 if at == 0 else 1
-            await self._batch(
-                bytearray(raw), [Expected(Step((b"brink",), (), _any)) for _ in range(count)]
-            )
-            if time.monotonic() >= until:
-                return
-            at += 1
-            raw = pack(_numbered(write[form], at))
 
 
-def _any(_: Any) -> object:
-    return ANY
-
-
-def _numbered(words: tuple[Arg, ...], at: int) -> tuple[Arg, ...]:
-    return tuple(word % at if isinstance(word, bytes) and b"%d" in word else word for word in words)
+def _wanted(expected: object) -> object:
+    return expected.wanted if isinstance(expected, Wrong) else expected
 
 
 def _is_of_data(error: ReplyError, step: Step, client: Client) -> bool:

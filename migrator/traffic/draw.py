@@ -37,11 +37,19 @@ class Sizes:
 class Draw:
     """The choices of one client, in the database where its connection is."""
 
-    def __init__(self, seed: str, client: int, model: Model, sizes: Sizes) -> None:
+    def __init__(
+        self,
+        seed: str,
+        client: int,
+        model: Model,
+        sizes: Sizes,
+        databases: Sequence[int] = DATABASES,
+    ) -> None:
         self.rng = random.Random(seed)
         self.client = client
         self.model = model
         self.sizes = sizes
+        self.databases = databases
         self.db = 0
         self._tokens = 0
 

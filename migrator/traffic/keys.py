@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from .connection import Arg
-from .draw import DATABASES, FAMILIES, HASH, SET, Choice, Draw
+from .draw import FAMILIES, HASH, SET, Choice, Draw
 from .model import CLOCK_MS, OK, Between, Failure, OneOf, Step
 from .strings import one
 
@@ -129,7 +129,7 @@ def _add_and_rename(d: Draw, family: str) -> list[Step]:
 
 def duplicate(d: Draw) -> list[Step]:
     a, b = d.two(d.pick(FAMILIES))
-    other = d.pick(DATABASES)
+    other = d.pick(d.databases)
     b = (other, b[1])
     replaces = d.chance(0.6)
     options: tuple[Arg, ...] = (b"DB", other) if other != d.db else ()
@@ -147,7 +147,7 @@ def duplicate(d: Draw) -> list[Step]:
 
 def move(d: Draw) -> list[Step]:
     a = d.own(d.pick(FAMILIES))
-    other = d.pick([db for db in DATABASES if db != d.db])
+    other = d.pick([db for db in d.databases if db != d.db])
     b = (other, a[1])
 
     def apply(_: Any) -> object:

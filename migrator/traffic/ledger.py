@@ -19,6 +19,7 @@ TOKEN = 8
 COUNTER, FIELD, SCORE = "c", "ch", "cz"
 COUNTERS = (COUNTER, FIELD, SCORE)
 LOG, QUEUE, BAG, EVENTS, PAIR, TRIPLE, CHAOS, DUEL = "a", "q", "u", "e", "m", "t", "r", "d"
+OPTIMISTIC, WORK, DOING, TASKS, STAYING = "o", "w", "wd", "wt", "i"
 SHARED = (*COUNTERS, LOG, QUEUE, BAG, EVENTS, PAIR, TRIPLE, CHAOS)
 
 

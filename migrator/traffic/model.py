@@ -58,10 +58,15 @@ ANY = Anything()
 OK = b"OK"
 
 
+def nothing() -> None:
+    pass
+
+
 class Step(NamedTuple):
     """One command. `apply(reply)` changes the model and returns what the reply must be.
 
-    `places` are the own keys that it touches.
+    `places` are the own keys that it touches. `withdraw` instead of `apply` when it was certainly
+    not executed: a block that was refused or given up.
     """
 
     args: tuple[Arg, ...]
@@ -69,6 +74,7 @@ class Step(NamedTuple):
     apply: Callable[[Any], object]
     # Makes its keys known again, whatever they were.
     renews: bool = False
+    withdraw: Callable[[], None] = nothing
 
 
 class Value:
@@ -144,6 +150,25 @@ class Model:
             count += self.value(place) is not None
             self.values[place] = None
         return count
+
+    def clear(self, db: int) -> None:
+        """Nothing is in that database any more, for certain."""
+        self.values = {place: value for place, value in self.values.items() if place[0] != db}
+        self.unsure = {place for place in self.unsure if place[0] != db}
+
+    def swap(self, a: int, b: int) -> None:
+        """The keys of two databases change places."""
+        other = {a: b, b: a}
+        self.values = {(other.get(db, db), key): each for (db, key), each in self.values.items()}
+        self.unsure = {(other.get(db, db), key) for db, key in self.unsure}
+
+    def within(self, db: int) -> tuple[set[bytes], set[bytes]]:
+        """Of a database that is this client's alone: keys that are there for certain, and those
+        that may be."""
+        here = {key: value for (at, key), value in self.values.items() if at == db}
+        certain = {key for key, value in here.items() if value is not None and value.low == NEVER}
+        doubtful = {key for at, key in self.unsure if at == db}
+        return certain - doubtful, here.keys() | doubtful
 
     def expiry(self, ttl_ms: float) -> tuple[float, float]:
         """The window in which something expires that was given a relative expiry just now."""

@@ -6,10 +6,10 @@ to anybody by then must show, wherever the read was served.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from .connection import Arg
+from .connection import Words
 from .draw import Draw
 from .ledger import (
     BAG,
@@ -24,11 +24,12 @@ from .ledger import (
     QUEUE,
     TOKEN,
     TRIPLE,
+    Group,
     Ledger,
     Tally,
     shared_key,
 )  # fmt: skip
-from .model import ANY, OK, Between, Failure, OneOf, Place, Step, Wrong, fits, pairs
+from .model import ANY, OK, Between, Failure, OneOf, Place, Step, Wrong, fits, nothing, pairs
 from .streams import parse_id
 
 # Commands on one duel before the next one begins.
@@ -57,11 +58,14 @@ class SharedDraw:
 Choice = Callable[[SharedDraw], list[Step]]
 
 
-def one(args: tuple[Arg, ...], apply: Callable[[Any], object]) -> list[Step]:
-    return [Step(args, (), apply)]
+def one(
+    args: Words, apply: Callable[[Any], object], withdraw: Callable[[], None] = nothing
+) -> list[Step]:
+    return [Step(args, (), apply, withdraw=withdraw)]
 
 
-def _grows(tally: Tally, by: int) -> Callable[[Any], object]:
+def raised(args: Words, tally: Tally, by: int) -> Step:
+    """A command that raises a counter, and answers what it is then."""
     low = tally.low + by
     tally.asked += by
 
@@ -72,7 +76,38 @@ def _grows(tally: Tally, by: int) -> Callable[[Any], object]:
         tally.seen = max(tally.seen, int(float(reply)))
         return ANY
 
-    return apply
+    def withdraw() -> None:
+        tally.asked -= by
+
+    return Step(args, (), apply, withdraw=withdraw)
+
+
+def added(
+    args: Words, group: Group, tokens: Sequence[bytes], is_right: Callable[[Any], bool]
+) -> Step:
+    """A command that puts tokens, which nobody else has, into a group."""
+    group.asked.update(tokens)
+
+    def apply(reply: Any) -> object:
+        group.acked.update(tokens)
+        return ANY if is_right(reply) else Wrong("what this command answers")
+
+    return Step(args, (), apply, withdraw=lambda: group.asked.difference_update(tokens))
+
+
+def taken(args: Words, group: Group, count: int = 0) -> Step:
+    """A command that takes one token out of a group, or with `count` a list of them."""
+    group.unknown += count or 1
+
+    def withdraw() -> None:
+        group.unknown -= count or 1
+
+    def apply(reply: Any) -> object:
+        withdraw()
+        tokens = (reply or []) if count else [reply] if reply is not None else []
+        return ANY if group.take(tokens) else Wrong("elements that are there")
+
+    return Step(args, (), apply, withdraw=withdraw)
 
 
 def _shows(tally: Tally) -> Callable[[Any], object]:
@@ -91,7 +126,7 @@ def count(s: SharedDraw) -> list[Step]:
     number, kind, by = s.number(), s.draw.pick(COUNTERS), s.draw.number(1, 9)
     place = s.place(kind, number)
     tally = s.ledger.tally(kind, place, number)
-    args: tuple[Arg, ...]
+    args: Words
     if s.draw.chance(0.3):
         args = ((b"GET", place[1]) if kind == COUNTER else (b"HGET", place[1], b"n")
                 if kind == FIELD else (b"ZSCORE", place[1], b"n"))  # fmt: skip
@@ -99,9 +134,9 @@ def count(s: SharedDraw) -> list[Step]:
     if kind == COUNTER:
         is_one = s.draw.chance(0.5)
         args = (b"INCR", place[1]) if is_one else (b"INCRBY", place[1], by)
-        return one(args, _grows(tally, 1 if is_one else by))
+        return [raised(args, tally, 1 if is_one else by)]
     args = (b"HINCRBY", place[1], b"n", by)
-    return one(args if kind == FIELD else (b"ZINCRBY", place[1], by, b"n"), _grows(tally, by))
+    return [raised(args if kind == FIELD else (b"ZINCRBY", place[1], by, b"n"), tally, by)]
 
 
 def log(s: SharedDraw) -> list[Step]:
@@ -124,7 +159,7 @@ def log(s: SharedDraw) -> list[Step]:
         ledger.log_size[place] = max(ledger.log_size[place], reply)
         return ANY
 
-    return one((b"APPEND", place[1], token), apply)
+    return one((b"APPEND", place[1], token), apply, lambda: group.asked.discard(token))
 
 
 def queue(s: SharedDraw) -> list[Step]:
@@ -134,13 +169,8 @@ def queue(s: SharedDraw) -> list[Step]:
     form = d.number(0, 10)
     if form < 4:
         tokens = [d.token() for _ in range(d.pick((1, 1, 2)))]
-        group.asked.update(tokens)
-
-        def pushed(reply: Any) -> object:
-            group.acked.update(tokens)
-            return ANY if isinstance(reply, int) and reply >= len(tokens) else Wrong("a length")
-
-        return one((d.pick((b"LPUSH", b"RPUSH")), place[1], *tokens), pushed)
+        args: Words = (d.pick((b"LPUSH", b"RPUSH")), place[1], *tokens)
+        return [added(args, group, tokens, is_length)]
     if form < 7:
 
         def moved(reply: Any) -> object:
@@ -152,15 +182,8 @@ def queue(s: SharedDraw) -> list[Step]:
             return one((b"RPOPLPUSH", place[1], other[1]), moved)
         return one((b"LMOVE", place[1], other[1], b"LEFT", b"RIGHT"), moved)
     number = d.pick((0, 0, 2))
-    group.unknown += number or 1
-
-    def popped(reply: Any) -> object:
-        group.unknown -= number or 1
-        tokens = (reply or []) if number else [reply] if reply is not None else []
-        return ANY if group.take(tokens) else Wrong("elements that are there")
-
-    args: tuple[Arg, ...] = (d.pick((b"LPOP", b"RPOP")), place[1])
-    return one((*args, number) if number else args, popped)
+    args = (d.pick((b"LPOP", b"RPOP")), place[1])
+    return [taken((*args, number) if number else args, group, number)]
 
 
 def bag(s: SharedDraw) -> list[Step]:
@@ -170,28 +193,19 @@ def bag(s: SharedDraw) -> list[Step]:
     form = d.number(0, 10)
     if form < 6:
         token = d.token()
-        group.asked.add(token)
-
-        def added(_: Any) -> object:
-            group.acked.add(token)
-            return 1
-
+        step = added((b"SADD", place[1], token), group, [token], lambda reply: reply == 1)
         if form < 5:
-            return one((b"SADD", place[1], token), added)
-        step = Step((b"SMOVE", place[1], other[1], token), (), _is_flag)
-        return [Step((b"SADD", place[1], token), (), added), step]
+            return [step]
+        return [step, Step((b"SMOVE", place[1], other[1], token), (), is_flag)]
     number = d.pick((0, 0, 2))
-    group.unknown += number or 1
-
-    def popped(reply: Any) -> object:
-        group.unknown -= number or 1
-        tokens = (reply or []) if number else [reply] if reply is not None else []
-        return ANY if group.take(tokens) else Wrong("elements that are there")
-
-    return one((b"SPOP", place[1], *((number,) if number else ())), popped)
+    return [taken((b"SPOP", place[1], *((number,) if number else ())), group, number)]
 
 
-def _is_flag(reply: Any) -> object:
+def is_length(reply: Any) -> bool:
+    return isinstance(reply, int) and reply > 0
+
+
+def is_flag(reply: Any) -> object:
     return ANY if reply in (0, 1) else Wrong("0 or 1")
 
 
@@ -202,14 +216,17 @@ def events(s: SharedDraw) -> list[Step]:
     if d.chance(0.6):
         ledger.maybe_added[place] += 1
 
-        def added(reply: Any) -> object:
+        def withdraw() -> None:
+            ledger.maybe_added[place] -= 1
+
+        def appended(reply: Any) -> object:
             ledger.added[place] += 1
             if not isinstance(reply, bytes) or parse_id(reply) <= low:
                 return Wrong(f"an id above {low}")
             ledger.last_id[place] = max(ledger.last_id[place], parse_id(reply))
             return ANY
 
-        return one((b"XADD", place[1], b"*", b"f", d.word()), added)
+        return one((b"XADD", place[1], b"*", b"f", d.word()), appended, withdraw)
     if d.chance(0.3):
         length = ledger.added[place]
 
@@ -228,7 +245,7 @@ def events(s: SharedDraw) -> list[Step]:
         seen.update(entries)
         return ANY
 
-    args: tuple[Arg, ...] = (b"XREADGROUP", b"GROUP", b"g", b"c%d" % d.client, b"COUNT", 3)
+    args: Words = (b"XREADGROUP", b"GROUP", b"g", b"c%d" % d.client, b"COUNT", 3)
     return one((*args, b"STREAMS", place[1], b">"), delivered)
 
 
@@ -250,8 +267,8 @@ def pair(s: SharedDraw) -> list[Step]:
     """For a block: both are raised together, so they are the same for ever."""
     number = s.number()
     a, b = (s.place(PAIR, number, part) for part in ("a", "b"))
-    first = Step((b"INCR", a[1]), (), _grows(s.ledger.tally(PAIR, a, number), 1))
-    grows = _grows(s.ledger.tally(PAIR, b, number), 1)
+    first = raised((b"INCR", a[1]), s.ledger.tally(PAIR, a, number), 1)
+    second = raised((b"INCR", b[1]), s.ledger.tally(PAIR, b, number), 1)
     seen: list[Any] = []
 
     def left(reply: Any) -> object:
@@ -259,9 +276,9 @@ def pair(s: SharedDraw) -> list[Step]:
         return first.apply(reply)
 
     def right(reply: Any) -> object:
-        return grows(reply) if seen == [reply] else Wrong(f"{seen} again")
+        return second.apply(reply) if seen == [reply] else Wrong(f"{seen} again")
 
-    return [Step(first.args, (), left), Step((b"INCR", b[1]), (), right)]
+    return [first._replace(apply=left), second._replace(apply=right)]
 
 
 def read_pair(s: SharedDraw) -> list[Step]:
@@ -284,8 +301,8 @@ def duel(s: SharedDraw) -> list[Step]:
     if form < 2:
         return one((b"SET", shared_key(DUEL, number), word), lambda _: OK)
     if form == 2:
-        return one((b"HSET", shared_key(DUEL, number, "h"), b"f", word), _is_flag)
-    return one((b"ZADD", shared_key(DUEL, number, "z"), d.number(0, 99), b"m"), _is_flag)
+        return one((b"HSET", shared_key(DUEL, number, "h"), b"f", word), is_flag)
+    return one((b"ZADD", shared_key(DUEL, number, "z"), d.number(0, 99), b"m"), is_flag)
 
 
 def chaos(s: SharedDraw) -> list[Step]:
@@ -296,7 +313,7 @@ def chaos(s: SharedDraw) -> list[Step]:
         return triple(s)
     form = d.number(0, 12)
     member = b"%d" % d.number(0, 40)
-    args: tuple[Arg, ...] = (
+    args: Words = (
         (b"SADD", a, member), (b"SADD", a, member, b"w%d" % d.number(0, 300)), (b"SREM", a, member),
         (b"SUNIONSTORE", a, b, c), (b"SUNIONSTORE", a, b, c), (b"SINTERSTORE", a, b, c),
         (b"SDIFFSTORE", a, b, c), (b"SMOVE", a, b, member), (b"COPY", a, b, b"REPLACE"),

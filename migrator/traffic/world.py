@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from migrator.bulk import Bulk
 
-from . import containers, streams, strings, zsets
-from .connection import Arg, pack
+from . import containers, families, streams, strings, zsets
+from .connection import Words, pack
+from .databases import RESERVED
 from .draw import (
     BITS,
     DATABASES,
@@ -29,6 +30,7 @@ from .draw import (
     Sizes,
     own_key,
 )  # fmt: skip
+from .families import QUICK
 from .ledger import (
     BAG,
     CHAOS,
@@ -36,6 +38,7 @@ from .ledger import (
     EVENTS,
     FIELD,
     LOG,
+    OPTIMISTIC,
     PAIR,
     QUEUE,
     SCORE,
@@ -48,7 +51,6 @@ from .shared import SPREAD
 from .streams import GROUP
 
 BATCH = 2_000
-Words = tuple[Arg, ...]
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,19 @@ class World:
 
     clients: int
     sizes: Sizes
+    families: frozenset[str] = QUICK
     base_ms: int = field(default_factory=lambda: int(time.time() * 1000))
 
     @classmethod
-    def of_keys(cls, clients: int, keys: int, shared: int = 400) -> World:
+    def of_keys(
+        cls, clients: int, keys: int, shared: int = 400, families: frozenset[str] = QUICK
+    ) -> World:
         """A world of `keys` keys or a few more; own ones are also in databases 1 and 3."""
         # Database 0 holds all of them, each other one every fourth.
         per_own = clients * len(FAMILIES) * (1 + (len(DATABASES) - 1) / 4)
         shared = max(SPREAD, min(shared, keys // 100))
         rest = keys - shared * 12 * len(DATABASES)
-        return cls(clients, Sizes(own=max(16, int(rest / per_own) + 1), shared=shared))
+        return cls(clients, Sizes(own=max(16, int(rest / per_own) + 1), shared=shared), families)
 
     # -- own keys ------------------------------------------------------------------
 
@@ -75,6 +80,16 @@ class World:
         db, key = place
         name, _, number = key.decode().split(":")
         return self._value(db, name, int(number))
+
+    def reserved(self) -> dict[Place, Value]:
+        """All that is in the beginning where one client is alone: client number `clients`."""
+        return {
+            (db, own_key(family, self.clients, number)): value
+            for db in RESERVED
+            for family in FAMILIES
+            for number in range(self.sizes.own)
+            if (value := self._value(db, family, number)) is not None
+        }
 
     def _value(self, db: int, family: str, number: int) -> Value | None:
         if number >= self.sizes.own or (db and number % 4):
@@ -101,7 +116,7 @@ class World:
     async def load(self, store: Bulk) -> int:
         """Make all keys; returns how many. Raises ReplyError, BulkClosed."""
         count = 0
-        for db in DATABASES:
+        for db in (*DATABASES, *(RESERVED if families.DATABASES in self.families else ())):
             batch: list[bytes] = []
             for words in self._commands(db):
                 batch.append(pack(words))
@@ -113,13 +128,18 @@ class World:
         return count
 
     def _commands(self, db: int) -> Iterator[Words]:
+        if db in RESERVED:
+            for (at, key), value in self.reserved().items():
+                if at == db:
+                    yield from _make(key, chr(key[0]), value)
+            return
         for family in FAMILIES:
             for number in range(self.sizes.own):
-                value = self._value(db, family, number)
-                if value is None:
+                own = self._value(db, family, number)
+                if own is None:
                     continue
                 for client in range(self.clients):
-                    yield from _make(own_key(family, client, number), family, value)
+                    yield from _make(own_key(family, client, number), family, own)
         for number in range(self.sizes.shared):
             yield from _make_shared(number)
 
@@ -169,5 +189,6 @@ def _make_shared(number: int) -> Iterator[Words]:
     for part in ("a", "b", "c"):
         yield (b"SET", shared_key(TRIPLE, number, part), b"beginning")
     if number < SPREAD:
+        yield (b"SET", shared_key(OPTIMISTIC, number), 0)
         key = shared_key(EVENTS, number)
         yield (b"XGROUP", b"CREATE", key, b"g", b"$", b"MKSTREAM")

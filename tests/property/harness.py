@@ -23,7 +23,7 @@ from migrator.bulk import Bulk
 from migrator.demo.comparison import compare
 from migrator.demo.instance import COMMAND, Instance
 from migrator.errors import KeyferryError, Refused
-from migrator.traffic import Application, World
+from migrator.traffic import WHOLE, Application, World
 from proxy.endpoint import Endpoint
 from tests.servers import Server
 
@@ -76,6 +76,7 @@ class Migration:
         self.instance = instance
         self.application = application
         self.outcome = outcome
+        self.flips = 0
         self._began = time.monotonic()
         self._last = (0.0, 0)
 
@@ -143,6 +144,7 @@ class Migration:
                     raise
                 self.outcome.steps.append(f"{verb} refused: {refusal.message}")
                 await asyncio.sleep(0.3)
+        self.flips += 1
         await self.traffic(seconds, f"{verb}, {answer['pause_ms']:.1f} ms")
 
     async def settled(self) -> None:
@@ -190,6 +192,7 @@ async def migrate(
     directory: Path,
     *,
     seed: str,
+    families: frozenset[str] = WHOLE,
     keys: int = 30_000,
     commands: int = 0,
     seconds: float = 20.0,
@@ -207,7 +210,7 @@ async def migrate(
         command = (sys.executable, "-c", words)
         environment = {"KEYFERRY_PURE": "1"}
     stores = [await Bulk.open(Endpoint.parse(each.url, "test")) for each in (source, target)]
-    world = World.of_keys(CLIENTS, keys)
+    world = World.of_keys(CLIENTS, keys, families=families)
     await world.load(stores[0])
     instance = Instance(
         source.url, target.url, directory, command=command, environment=environment,
@@ -255,6 +258,9 @@ async def _judge(outcome: Outcome, migration: Migration, stores: list[Bulk]) -> 
             f"{counts.errors} client errors, {counts.wrong_replies} wrong replies"
         )
         outcome.problems += counts.first[:10]
+    if counts.broken_watches > migration.flips * (CLIENTS + 1):
+        outcome.problems.append(f"{counts.broken_watches} watches were broken by nobody")
+        outcome.shows_loss = True
     comparison = await compare(*stores)
     outcome.keys = comparison.keys
     if comparison.differing:
