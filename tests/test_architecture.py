@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 PURE = (
     "proxy/resp",
     "proxy/commands",
+    "proxy/lua",
     "proxy/keytable.py",
     "proxy/sides.py",
     "migrator/phases.py",

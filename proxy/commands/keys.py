@@ -30,13 +30,24 @@ Indexes = Callable[["Request"], Sequence[int]]
 
 
 class Keys:
-    """Where a command has its keys."""
+    """Where a command has its keys.
 
-    __slots__ = ("_all", "_written", "is_first_argument", "text")
+    is_positional: which of its arguments are written depends on their number alone.
+    """
 
-    def __init__(self, text: str, read: Sequence[Indexes], written: Sequence[Indexes]) -> None:
+    __slots__ = ("_all", "_written", "is_first_argument", "is_positional", "text")
+
+    def __init__(
+        self,
+        text: str,
+        read: Sequence[Indexes],
+        written: Sequence[Indexes],
+        *,
+        is_positional: bool = False,
+    ) -> None:
         self.text = text
         self.is_first_argument = text in ("r1", "w1")
+        self.is_positional = is_positional
         self._all = (*read, *written)
         self._written = tuple(written)
 
@@ -56,6 +67,14 @@ class Keys:
     def written(self, req: Request) -> list[bytes]:
         return _collect(req, self._written)
 
+    def all_at(self, req: Request) -> list[int]:
+        """Which arguments are keys."""
+        return [i for indexes in self._all for i in indexes(req)]
+
+    def written_at(self, req: Request) -> list[int]:
+        """Which arguments are keys that it may write."""
+        return [i for indexes in self._written for i in indexes(req)]
+
 
 def _collect(req: Request, ranges: tuple[Indexes, ...]) -> list[bytes]:
     if len(ranges) == 1:
@@ -72,7 +91,9 @@ def keys(text: str, *, read: Indexes | None = None, write: Indexes | None = None
         if match is None:
             raise AssertionError(f"not a key range: {word!r}")
         (writes if match["access"] == "w" else reads).append(_range(match))
-    return Keys(text if read is None and write is None else text + " …", reads, writes)
+    is_positional = write is None and not re.search(r"w\#", text)
+    shown = text if read is None and write is None else text + " …"
+    return Keys(shown, reads, writes, is_positional=is_positional)
 
 
 def _range(match: re.Match[str]) -> Indexes:

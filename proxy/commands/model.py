@@ -144,6 +144,11 @@ class Command:
         """The keys it may write, the same way. Nothing for a command that is not a WRITE."""
         return self.spec.written(req)
 
+    @property
+    def may_leave_db(self) -> bool:
+        """Whether ``other_db`` may name one."""
+        return self._other_db is not None
+
     def other_db(self, req: Request) -> int | None:
         """MOVE and COPY … DB: the database in which the last key of ``keys`` is written; else None.
 

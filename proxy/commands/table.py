@@ -49,6 +49,9 @@ class CommandTable:
             return self._subcommands.get(container, {}).get(sub)
         return self._commands.get(container)
 
+    def has_subcommands(self, name: str) -> bool:
+        return name.upper().encode("latin-1", "replace") in self._subcommands
+
     def lookup(self, req: Request) -> Command | None:
         """The command of a request; None: unknown here and, after ``complete``, to the server.
 
