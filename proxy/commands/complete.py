@@ -32,7 +32,10 @@ def described(command_reply: list[Any]) -> tuple[Dialect, list[Command]]:
 
 
 def copy_keys(req: Request, value: Value, clock: Clock) -> Outcome:
-    """The effect of a write that only the server knows."""
+    """Its keys are copied.
+
+    Of a write that only the server knows.
+    """
     return COPY_KEYS
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def _expiry(option: bytes) -> Rule:
     def rule(req: Request, value: Value, clock: Clock) -> Outcome:
+        """PEXPIREAT if the time was set, whatever the condition; DEL if it had passed."""
         # 0: no such key, or NX, XX, GT or LT said no.
         if not value:
             return NOTHING

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def copy(req: Request, value: Value, clock: Clock) -> Outcome:
+    """COPY with REPLACE, if it copied."""
     if not value:
         return NOTHING
     db = copy_db(req)
@@ -22,15 +23,17 @@ def copy(req: Request, value: Value, clock: Clock) -> Outcome:
 
 
 def move(req: Request, value: Value, clock: Clock) -> Outcome:
+    """MOVE, if it moved."""
     return verbatim(req) if value else NOTHING
 
 
 def renamenx(req: Request, value: Value, clock: Clock) -> Outcome:
+    """RENAME, if it renamed."""
     return one(b"RENAME", req.arg(1), req.arg(2), check=OK) if value else NOTHING
 
 
 def restore(req: Request, value: Value, clock: Clock) -> Outcome:
-    """RESTORE: with its time absolute; over whatever is there, as the primary had room for it."""
+    """RESTORE with the time as ABSTTL, and with REPLACE; DEL if the time had passed."""
     args = req.args()
     key, ttl, payload, options = args[1], args[2], args[3], args[4:]
     kept: list[bytes] = []
@@ -57,10 +60,10 @@ def restore(req: Request, value: Value, clock: Clock) -> Outcome:
 
 
 def sort_store(req: Request, value: Value, clock: Clock) -> Outcome:
-    """SORT … STORE by number alone gives the same list everywhere.
+    """As it is, if it sorts numbers; with ALPHA, BY or GET the list is copied.
 
-    Not so ALPHA, which uses the server's locale, nor BY, whose ties stay in any order, nor what
-    the patterns read.
+    By number alone it is the same list everywhere. Not so by ALPHA, which uses the server's
+    locale, nor by BY, whose ties stay in any order; nor is what the patterns read.
     """
     words = {req.arg(i).upper() for i in range(2, req.argc)}
     return COPY_KEYS if words & {b"ALPHA", b"BY", b"GET"} else verbatim(req)

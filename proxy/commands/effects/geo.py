@@ -19,12 +19,15 @@ def _store(req: Request, options_from: int) -> Outcome:
 
 
 def geosearchstore(req: Request, value: Value, clock: Clock) -> Outcome:
+    """As it is; with COUNT or STOREDIST what it stored is copied."""
     return _store(req, 3)
 
 
 def georadius_store(req: Request, value: Value, clock: Clock) -> Outcome:
+    """As it is; with COUNT or STOREDIST what it stored is copied."""
     return _store(req, 6)
 
 
 def georadiusbymember_store(req: Request, value: Value, clock: Clock) -> Outcome:
+    """As it is; with COUNT or STOREDIST what it stored is copied."""
     return _store(req, 5)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 def hsetnx(req: Request, value: Value, clock: Clock) -> Outcome:
+    """HSET, if it set the field."""
     return one(b"HSET", *req.args()[1:], check=count(1)) if value else NOTHING
 
 
@@ -57,6 +58,7 @@ def _hexpiry(option: bytes) -> Rule:
     """HEXPIRE and its kin answer per field: 1 set, 2 deleted because past, 0 and -2 nothing."""
 
     def rule(req: Request, value: Value, clock: Clock) -> Outcome:
+        """HPEXPIREAT of the fields whose time was set; HDEL of those whose time had passed."""
         at = _fields_at(req, 3)
         if at is None:
             return COPY_KEYS
@@ -83,7 +85,10 @@ hpexpireat = _hexpiry(b"PXAT")
 
 
 def hsetex(req: Request, value: Value, clock: Clock) -> Outcome:
-    """HSETEX (Valkey 9): HSET and HPEXPIREAT, which Redis 7.4 has too."""
+    """HSET and HPEXPIREAT, if it set the fields; HDEL if their time had passed.
+
+    Redis 7.4 has these too.
+    """
     if not value:
         return NOTHING
     at = _fields_at(req, 2)
@@ -111,7 +116,7 @@ def hsetex(req: Request, value: Value, clock: Clock) -> Outcome:
 
 
 def hgetex(req: Request, value: Value, clock: Clock) -> Outcome:
-    """HGETEX (Valkey 9): what it did to the TTLs of the fields that were there."""
+    """HPEXPIREAT, HPERSIST or HDEL of the fields that were there; nothing without an option."""
     at = _fields_at(req, 2)
     if at is None:
         return COPY_KEYS
@@ -132,7 +137,7 @@ def hgetex(req: Request, value: Value, clock: Clock) -> Outcome:
 
 
 def hgetdel(req: Request, value: Value, clock: Clock) -> Outcome:
-    """HGETDEL (Valkey 9): HDEL of the fields that were there."""
+    """HDEL of the fields that were there."""
     at = _fields_at(req, 2)
     if at is None:
         return COPY_KEYS

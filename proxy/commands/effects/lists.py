@@ -12,15 +12,17 @@ if TYPE_CHECKING:
 
 
 def lpushx(req: Request, value: Value, clock: Clock) -> Outcome:
+    """LPUSH, if there was a list."""
     return one(b"LPUSH", *req.args()[1:], check=Check.SAME) if value else NOTHING
 
 
 def rpushx(req: Request, value: Value, clock: Clock) -> Outcome:
+    """RPUSH, if there was a list."""
     return one(b"RPUSH", *req.args()[1:], check=Check.SAME) if value else NOTHING
 
 
 def lmpop(req: Request, value: Value, clock: Clock) -> Outcome:
-    """LMPOP (Redis 7): the LPOP or RPOP it was of the key it found."""
+    """LPOP or RPOP of as many elements, of the key that it found."""
     if value is None:
         return NOTHING
     key, elements = value

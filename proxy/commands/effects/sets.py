@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def spop(req: Request, value: Value, clock: Clock) -> Outcome:
-    """SPOP: the members it picked, gone."""
+    """SREM of the members that it picked."""
     if not value and value != b"":
         return NOTHING
     members = [value] if isinstance(value, bytes) else value
@@ -20,4 +20,5 @@ def spop(req: Request, value: Value, clock: Clock) -> Outcome:
 
 
 def smove(req: Request, value: Value, clock: Clock) -> Outcome:
+    """SMOVE, if it moved."""
     return verbatim(req) if value else NOTHING

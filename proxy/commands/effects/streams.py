@@ -85,7 +85,7 @@ def _probed(value: Value) -> tuple[Value, int | None]:
 
 
 def xadd(req: Request, value: Value, clock: Clock) -> Outcome:
-    """XADD: with the id it gave, trimmed to the length it left."""
+    """XADD with the id that it gave, trimmed to the length that it left."""
     entry_id, length = _probed(value)
     if entry_id is None:  # NOMKSTREAM, and there is none
         return NOTHING
@@ -98,6 +98,7 @@ def xadd(req: Request, value: Value, clock: Clock) -> Outcome:
 
 
 def xtrim(req: Request, value: Value, clock: Clock) -> Outcome:
+    """XTRIM to the length that it left, if it deleted anything."""
     deleted, length = _probed(value)
     if not deleted:
         return NOTHING
@@ -118,15 +119,17 @@ def _without_entries_read(req: Request) -> Outcome:
 
 
 def xgroup_create(req: Request, value: Value, clock: Clock) -> Outcome:
+    """As it is, without ENTRIESREAD."""
     return _without_entries_read(req)
 
 
 def xgroup_setid(req: Request, value: Value, clock: Clock) -> Outcome:
+    """As it is, without ENTRIESREAD."""
     return _without_entries_read(req)
 
 
 def xreadgroup(req: Request, value: Value, clock: Clock) -> Outcome:
-    """XREADGROUP: per stream the deliveries it made, and the consumer if it made that."""
+    """XCLAIM of what it delivered, by id; XGROUP SETID with NOACK; the consumer, if it made one."""
     options = xread_options(req)
     at, group_at = options.get(b"STREAMS"), options.get(b"GROUP")
     if at is None or group_at is None or b"CLAIM" in options:
@@ -199,10 +202,11 @@ _CLAIM_OPTIONS = {b"IDLE": 2, b"TIME": 2, b"RETRYCOUNT": 2, b"LASTID": 2, b"FORC
 
 
 def xclaim(req: Request, value: Value, clock: Clock) -> Outcome:
-    """XCLAIM of what was claimed, with the same counting.
+    """XCLAIM of the ids that it claimed, at that time.
 
-    A null (Redis 6.2) is a deleted entry that stays pending, which later servers would drop. An id
-    that is missing was too young to claim or, where deleted entries are dropped, dropped.
+    They count deliveries as it did. A null (Redis 6.2) is a deleted entry that stays pending,
+    which later servers would drop. An id that is missing was too young to claim or, where deleted
+    entries are dropped, dropped.
     """
     args = req.args()
     at = 5
@@ -238,7 +242,7 @@ def xclaim(req: Request, value: Value, clock: Clock) -> Outcome:
 
 
 def xautoclaim(req: Request, value: Value, clock: Clock) -> Outcome:
-    """XAUTOCLAIM: the XCLAIM it was, and XACK of the deleted entries that it dropped (Redis 7)."""
+    """XCLAIM of the ids that it claimed, and XACK of the deleted entries that it dropped."""
     key, group, consumer = req.arg(1), req.arg(2), req.arg(3)
     claimed = value[1]
     deleted = value[2] if len(value) > 2 else []

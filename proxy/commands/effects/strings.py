@@ -39,7 +39,7 @@ def _set(key: bytes, value: bytes, option: bytes, amount: bytes, clock: Clock) -
 
 
 def set_(req: Request, value: Value, clock: Clock) -> Outcome:
-    """SET: a plain one, with the time absolute, if it was set at all.
+    """SET with the time as PXAT, if it was set, whatever the condition; DEL if the time had passed.
 
     The conditions are NX, XX and IFEQ; with GET the reply is the old value, which tells of each of
     them whether it held (setCommand in t_string.c).
@@ -81,23 +81,27 @@ def set_(req: Request, value: Value, clock: Clock) -> Outcome:
 
 
 def setex(req: Request, value: Value, clock: Clock) -> Outcome:
+    """SET with the time as PXAT."""
     return _set(req.arg(1), req.arg(3), b"EX", req.arg(2), clock)
 
 
 def psetex(req: Request, value: Value, clock: Clock) -> Outcome:
+    """SET with the time as PXAT."""
     return _set(req.arg(1), req.arg(3), b"PX", req.arg(2), clock)
 
 
 def setnx(req: Request, value: Value, clock: Clock) -> Outcome:
+    """SET, if it was set."""
     return one(b"SET", req.arg(1), req.arg(2), check=OK) if value else NOTHING
 
 
 def msetnx(req: Request, value: Value, clock: Clock) -> Outcome:
+    """MSET, if they were set."""
     return one(b"MSET", *req.args()[1:], check=OK) if value else NOTHING
 
 
 def msetex(req: Request, value: Value, clock: Clock) -> Outcome:
-    """MSETEX (Valkey 9.1): SETs of its pairs, which every server knows."""
+    """SET of each pair with the time as PXAT, if they were set."""
     if not value:
         return NOTHING
     args = req.args()
@@ -125,15 +129,17 @@ def msetex(req: Request, value: Value, clock: Clock) -> Outcome:
 
 
 def getdel(req: Request, value: Value, clock: Clock) -> Outcome:
+    """DEL, if there was a value."""
     return one(b"DEL", req.arg(1), check=count(1)) if value is not None else NOTHING
 
 
 def delifeq(req: Request, value: Value, clock: Clock) -> Outcome:
+    """DEL, if it deleted."""
     return one(b"DEL", req.arg(1), check=count(1)) if value else NOTHING
 
 
 def getex(req: Request, value: Value, clock: Clock) -> Outcome:
-    """GETEX: what it did to the TTL, if the key was there."""
+    """PEXPIREAT, PERSIST or DEL, if there was a value; nothing without an option."""
     if value is None or req.argc == 2:
         return NOTHING
     option = req.arg(2).upper()
@@ -150,5 +156,8 @@ def getex(req: Request, value: Value, clock: Clock) -> Outcome:
 
 
 def incrbyfloat(req: Request, value: Value, clock: Clock) -> Outcome:
-    """INCRBYFLOAT: its result, since long doubles differ between machines."""
+    """SET of its result with KEEPTTL.
+
+    Long doubles differ between machines.
+    """
     return one(b"SET", req.arg(1), value, b"KEEPTTL", check=OK)

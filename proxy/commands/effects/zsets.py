@@ -16,8 +16,10 @@ def _removed(key: bytes, members: list[bytes]) -> Outcome:
 
 
 def zpop(req: Request, value: Value, clock: Clock) -> Outcome:
-    """ZPOPMIN and ZPOPMAX: the members it took. By name, so it does not matter whether the rest of
-    a key that is being copied is there already."""
+    """ZREM of the members that it took.
+
+    By name, so it does not matter whether the rest of a key that is being copied is there already.
+    """
     if not value:
         return NOTHING
     if isinstance(value[0], list):  # RESP3 with a count: pairs
@@ -26,7 +28,7 @@ def zpop(req: Request, value: Value, clock: Clock) -> Outcome:
 
 
 def zmpop(req: Request, value: Value, clock: Clock) -> Outcome:
-    """ZMPOP (Redis 7): the same for the key it found."""
+    """ZREM of the members that it took, of the key that it found."""
     if value is None:
         return NOTHING
     key, pairs = value
@@ -34,7 +36,7 @@ def zmpop(req: Request, value: Value, clock: Clock) -> Outcome:
 
 
 def aggregate_store(req: Request, value: Value, clock: Clock) -> Outcome:
-    """ZUNIONSTORE, ZINTERSTORE.
+    """As it is; of more than two inputs, added up, what it stored is copied.
 
     The sum of three doubles depends on their order, which is the order that the server's sort
     leaves keys of one size in.
