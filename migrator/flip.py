@@ -15,6 +15,7 @@ from migrator.bulk import ReplyError
 from migrator.errors import BadInput, Blocker, Refused
 from migrator.gates import blockers_of_cutover, blockers_of_flip
 from migrator.phases import RULES, IllegalStep, Verb, check
+from proxy.follower import NotPrepared
 from proxy.mirror import Mirror
 from proxy.sent import MirrorAway
 from proxy.server import Proxy
@@ -134,6 +135,8 @@ async def _flip(controller: Controller, verb: Verb, max_pause_ms: float) -> floa
                 "fence_timeout",
                 f"what was under way did not finish in {max_pause_ms:g} ms: nothing was changed",
             ) from None
+        except NotPrepared as error:
+            raise Refused("not_prepared", str(error)) from error
         except (MirrorAway, ConnectionError, ReplyError) as error:
             raise Refused(f"{old_primary.other.label}_unreachable", str(error)) from error
     except BaseException:

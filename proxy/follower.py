@@ -11,6 +11,10 @@ from typing import Protocol
 from .sides import Side
 
 
+class NotPrepared(Exception):
+    """What is needed on the other side is not there; says why, in words for the operator."""
+
+
 class Follower(Protocol):
     """Something of the clients that lives on the primary's connections."""
 
@@ -21,7 +25,10 @@ class Follower(Protocol):
         """
 
     async def settle(self) -> None:
-        """Inside the fence, before the commit: what came before has reached the clients."""
+        """Inside the fence, before the commit: what came before has reached the clients.
+
+        Raises NotPrepared, ConnectionError: the flip is refused.
+        """
 
     def flipped(self) -> None:
         """The other side is the primary, and nobody has sent anything to it yet."""

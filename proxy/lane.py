@@ -256,6 +256,13 @@ class Lane(asyncio.Protocol):
         if not self._is_scheduled:
             self._schedule()
 
+    def write(self, raw: bytes) -> None:
+        """Send what is in no FIFO: the answer goes to ``on_push``, like all that comes."""
+        if not self.is_lost:
+            self._out.append(raw)
+            if not self._is_scheduled:
+                self._schedule()
+
     async def call(self, *words: bytes) -> bytes:
         """Run a command of the proxy's own and return the raw reply frame."""
         call = Call()

@@ -159,7 +159,15 @@ def _hello(session: Session, request: Request) -> None:
             session.name = name
         session.resp = resp
         session.change_lane()
-        session.out.append(_greeting(session, parse(frame)))
+
+        def answer() -> None:
+            session.out.append(_greeting(session, parse(frame)))
+
+        if session.subscriber is None:
+            answer()
+        else:
+            # Messages before the answer come in the old protocol, and behind it in the new.
+            session.subscriber.speak(resp, answer)
 
     _upstream(session, encode_command(*words), greeted)
 
@@ -216,6 +224,8 @@ def _reset(session: Session, request: Request) -> None:
     session.resp = 2
     session.name = b""
     session.change_lane()
+    if session.subscriber is not None:
+        session.subscriber.end()
     if session.proxy.auth_required:
         session.scanner_limits(UNAUTHENTICATED)
     session.out.append(b"+RESET\r\n")

@@ -28,6 +28,7 @@ from .places import places_of
 from .resp import Request
 from .session import Session
 from .sides import Side
+from .subscribing import Subscriptions
 
 log = logging.getLogger("keyferry.proxy")
 
@@ -100,7 +101,8 @@ class Proxy:
         self._logins: dict[Side, Lane] = {}
         self._admins: dict[Side, Lane] = {}
         # What has to follow a flip, in this order.
-        self.followers: list[Follower] = []
+        self.subscriptions = Subscriptions(self)
+        self.followers: list[Follower] = [self.subscriptions]
         self._lanes: dict[tuple[Side, User, int, int], Lane] = {}
         # Raised by each flip: what a client watched before it cannot be told any more.
         self.epoch = 0

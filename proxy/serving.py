@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import cursors, local, own, transaction
+from . import cursors, local, own, subscribing, transaction
 from .commands import Command, Kind
 from .resp import Request
 
@@ -37,6 +37,7 @@ SERVE: dict[Kind, Serve] = {
     Kind.LOCAL: local.serve,
     Kind.OWN: own.serve,
     Kind.REFUSED: refuse,
+    Kind.SUBSCRIBE: subscribing.serve,
     Kind.TRANSACTION: transaction.serve,
     Kind.UNSUPPORTED: refuse,
 }

@@ -32,6 +32,7 @@ from .sides import Side
 
 if TYPE_CHECKING:
     from .server import Proxy
+    from .subscribing import Subscriber
 
 log = logging.getLogger("keyferry.session")
 
@@ -77,6 +78,8 @@ class Session(asyncio.Protocol):
         self.borrowed: Borrowed | None = None
         self.once: Borrowed | None = None
         self.pinned: Pinned | None = None
+        # What the client is subscribed to, with the connection that its messages come on.
+        self.subscriber: Subscriber | None = None
         self.is_closed = False
         # Whether the client has logged in, where that is asked of it.
         self.may_pass = not proxy.auth_required
@@ -113,6 +116,8 @@ class Session(asyncio.Protocol):
         for borrowed in (self.borrowed, self.once):
             if borrowed is not None:
                 borrowed.discard()
+        if self.subscriber is not None:
+            self.subscriber.end()
         self.proxy.leave(self)
         callbacks, self._when_closed = self._when_closed, []
         for callback in callbacks:

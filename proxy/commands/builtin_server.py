@@ -31,7 +31,11 @@ NODES = """
     latency|latest 2  latency|reset -2
     memory|doctor 2  memory|help 2  memory|malloc-stats 2  memory|purge 2  memory|stats 2
     module|help 2  module|list 2
-    object|help 2  pubsub|help 2  script|help 2
+    object|help 2
+    publish 3  spublish 3
+    pubsub|channels -2  pubsub|help 2  pubsub|numpat 2  pubsub|numsub -2
+    pubsub|shardchannels -2  pubsub|shardnumsub -2
+    script|help 2
     slowlog|get -2  slowlog|help 2  slowlog|len 2  slowlog|reset 2
     xgroup|help 2  xinfo|help 2
 """
@@ -47,16 +51,14 @@ OWN = "wait 3  waitaof 4"
 
 TRANSACTIONS = "multi 1  exec 1  discard 1  watch -2  unwatch 1"
 
+SUBSCRIPTIONS = """
+    psubscribe -2  punsubscribe -1  ssubscribe -2  subscribe -2  sunsubscribe -1  unsubscribe -1
+"""
+
 UNSUPPORTED = {
     BLOCKS_NOTE: """
         blmove 6  blmpop -5  blpop -3  brpop -3  brpoplpush 4  bzmpop -5  bzpopmax -3
         bzpopmin -3
-    """,
-    "publish/subscribe; let publishers and subscribers use a store directly": """
-        psubscribe -2  publish 3  punsubscribe -1  spublish 3  ssubscribe -2  subscribe -2
-        sunsubscribe -1  unsubscribe -1
-        pubsub|channels -2  pubsub|numpat 2  pubsub|numsub -2  pubsub|shardchannels -2
-        pubsub|shardnumsub -2
     """,
     "scripts and functions; send the commands themselves, in MULTI and EXEC if need be": """
         eval -3  eval_ro -3  evalsha -3  evalsha_ro -3  fcall -3  fcall_ro -3

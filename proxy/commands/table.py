@@ -165,6 +165,7 @@ def _builtin() -> Iterator[Command]:
         (builtin_server.NODES, Kind.NODE),
         (builtin_server.LOCALS, Kind.LOCAL),
         (builtin_server.OWN, Kind.OWN),
+        (builtin_server.SUBSCRIPTIONS, Kind.SUBSCRIBE),
         (builtin_server.TRANSACTIONS, Kind.TRANSACTION),
     ):
         for name, arity in _rows(text, 2):

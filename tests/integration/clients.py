@@ -57,9 +57,9 @@ class Client:
     def send(self, *words: str | bytes | int) -> None:
         self._writer.write(hiredis.pack_command(words))  # type: ignore[arg-type]
 
-    async def reply(self) -> Any:
+    async def reply(self, deadline_s: float | None = DEADLINE_S) -> Any:
         """The next reply; an error is returned. Raises ConnectionError when there is none."""
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(deadline_s):
             while (value := self._parser.gets()) is False:
                 data = await self._reader.read(1 << 16)
                 if not data:

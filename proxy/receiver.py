@@ -1,0 +1,180 @@
+"""A connection of one client's own that messages come on.
+
+Owns what is subscribed on it, and which of its frames are messages, confirmations and answers.
+It speaks the client's protocol, so that all of them are passed on as they come; and since in
+RESP2 only their contents tell messages from answers, nothing of it is in the lane's own FIFO.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from .lane import PUSH, Lane
+from .resp import encode_command, is_error, parse
+from .resp.encoder import bulk
+
+if TYPE_CHECKING:
+    from .server import Proxy, User
+    from .sides import Side
+
+# Behind the header of a frame, which is 4 bytes long for each of them.
+HEADER = 4
+MESSAGES = tuple(map(bulk, (b"message", b"pmessage", b"smessage", b"invalidate")))
+# What undoes what.
+UNDONE = {
+    b"unsubscribe": b"subscribe",
+    b"punsubscribe": b"psubscribe",
+    b"sunsubscribe": b"ssubscribe",
+}
+CONFIRMATIONS = tuple(map(bulk, (*UNDONE, *UNDONE.values())))
+# Channels of one command when a client's subscriptions are made again.
+BATCH = 1000
+
+
+class Awaited(Protocol):
+    """Who waits for the answer to one command."""
+
+    def confirmed(self, frame: bytes, is_last: bool) -> None:
+        """One channel, of those that the command names."""
+
+    def answered(self, frame: bytes) -> None:
+        """The whole answer: an error, or of a command that does not subscribe."""
+
+    def lost(self) -> None:
+        """The connection ended first."""
+
+
+class Asked:
+    """An operation of our own: a future of the error, or of None when all is confirmed."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[bytes | None] = loop.create_future()
+
+    def confirmed(self, frame: bytes, is_last: bool) -> None:
+        if is_last:
+            self._set(None)
+
+    def answered(self, frame: bytes) -> None:
+        self._set(frame if is_error(frame) else None)
+
+    def _set(self, error: bytes | None) -> None:
+        if not self.future.done():
+            self.future.set_result(error)
+
+    def lost(self) -> None:
+        if not self.future.done():
+            self.future.set_exception(ConnectionResetError("a subscriber's connection was lost"))
+            self.future.exception()  # Whoever is gone need not look.
+
+
+class Receiver:
+    """See the module's docstring.
+
+    ``on_message`` gets the messages; None: nobody is to have them yet, or any more.
+    ``on_lost`` runs once when the connection has ended, unless :meth:`close` ended it.
+    """
+
+    __slots__ = ("_awaited", "_on_lost", "lane", "on_message", "resp", "subscribed", "user")
+
+    def __init__(
+        self,
+        proxy: Proxy,
+        side: Side,
+        user: User,
+        resp: int,
+        on_message: Callable[[bytes], None] | None,
+        on_lost: Callable[[], None],
+    ) -> None:
+        self.user = user
+        self.resp = resp
+        self.on_message = on_message
+        self._on_lost: Callable[[], None] | None = on_lost
+        # By the command that subscribes, the names.
+        self.subscribed: dict[bytes, set[bytes]] = {each: set() for each in UNDONE.values()}
+        # Who waits, and for how many confirmations.
+        self._awaited: deque[tuple[Awaited, int]] = deque()
+        self.lane = proxy.open_own(side, user, resp, on_push=self._received, on_lost=self._lost)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is subscribed, and nothing asked."""
+        return not self._awaited and not any(self.subscribed.values())
+
+    def ask(self, awaited: Awaited, raw: bytes, confirmations: int = 1) -> None:
+        """Send a command that is confirmed so many times, or answered once."""
+        if self.lane.is_lost:
+            awaited.lost()
+            return
+        self._awaited.append((awaited, confirmations))
+        self.lane.write(raw)
+
+    def call(self, *words: bytes, confirmations: int = 1) -> asyncio.Future[bytes | None]:
+        """A command of our own: its error, or None. The future raises ConnectionError."""
+        asked = Asked()
+        self.ask(asked, encode_command(*words), confirmations)
+        return asked.future
+
+    async def become(self, other: Receiver) -> bytes | None:
+        """Subscribe to what the other one is, and to nothing else; returns the first error.
+
+        Raises ConnectionError.
+        """
+        error = await self.lane.ready()
+        if error is not None:
+            return error
+        sent = []
+        for undo, do in UNDONE.items():
+            has, wants = self.subscribed[do], other.subscribed[do]
+            for command, missing in ((do, list(wants - has)), (undo, list(has - wants))):
+                for at in range(0, len(missing), BATCH):
+                    names = missing[at : at + BATCH]
+                    sent.append(self.call(command, *names, confirmations=len(names)))
+        errors = [await each for each in sent]
+        return next(filter(None, errors), None)
+
+    def close(self) -> None:
+        """Nobody wants its messages any more."""
+        self.on_message = self._on_lost = None
+        self.lane.close()
+
+    def _lost(self, lane: Lane) -> None:
+        awaited, self._awaited = self._awaited, deque()
+        for each, _ in awaited:
+            each.lost()
+        on_lost, self._on_lost = self._on_lost, None
+        if on_lost is not None:
+            on_lost()
+
+    def _received(self, frame: bytes) -> None:
+        is_confirmation = frame.startswith(CONFIRMATIONS, HEADER)
+        if not is_confirmation and (frame[0] == PUSH or frame.startswith(MESSAGES, HEADER)):
+            if self.on_message is not None:
+                self.on_message(frame)
+            return
+        if not self._awaited:
+            raise AssertionError(f"{self.lane}: an answer to nothing: {frame[:40]!r}")
+        awaited, left = self._awaited[0]
+        if not is_confirmation:
+            self._awaited.popleft()
+            awaited.answered(frame)
+            return
+        self._note(frame)
+        if left == 1:
+            self._awaited.popleft()
+        else:
+            self._awaited[0] = (awaited, left - 1)
+        awaited.confirmed(frame, left == 1)
+
+    def _note(self, frame: bytes) -> None:
+        word, name, _ = parse(frame)
+        undone = UNDONE.get(word)
+        if undone is None:
+            self.subscribed[word].add(name)
+        else:
+            self.subscribed[undone].discard(name)

@@ -1,0 +1,170 @@
+"""Messages over flips: each subscriber gets each of them once, and each publisher's in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+import pytest
+
+from proxy.subscribing import Subscriber as Inner
+from tests.integration.clients import Client, until
+from tests.integration.holds import Wires
+from tests.integration.keyferry import Migration
+from tests.servers import engine_pairs
+
+SUBSCRIBERS = 200
+PUBLISHERS = 20
+CHANNELS = 5
+# Of each publisher, at least, before, between and behind the flips.
+MESSAGES = 20
+
+
+class Subscriber:
+    """Reads all that comes, and keeps it by publisher."""
+
+    def __init__(self, client: Client, channels: set[int]) -> None:
+        self.client = client
+        self.channels = channels
+        self.heard: defaultdict[int, list[int]] = defaultdict(list)
+
+    async def listen(self) -> None:
+        while True:
+            message = await self.client.reply(deadline_s=None)
+            assert message[0].endswith(b"message"), message
+            publisher, number = map(int, message[-1].split())
+            self.heard[publisher].append(number)
+
+
+async def subscribed(migration: Migration, at: int, *, shards: bool) -> Subscriber:
+    """Every kind of subscription in turn, in both protocols."""
+    client = await migration.client()
+    if at % 2:
+        await client.call("HELLO", 3)
+    channels = {at % CHANNELS, (at + 1) % CHANNELS}
+    name = "shard" if shards else "channel"
+    names = [f"{name}:{channel}" for channel in channels]
+    if shards:
+        words = ["SSUBSCRIBE", *names]
+    elif at % 4 < 2:
+        words = ["SUBSCRIBE", *names]
+    else:
+        channels = set(range(CHANNELS))
+        words = ["PSUBSCRIBE", f"{name}:*"]
+    client.send(*words)
+    for _ in words[1:]:
+        await client.reply()
+    return Subscriber(client, channels)
+
+
+class Publisher:
+    """Publishes numbers, in one of several ways, and checks who was reached."""
+
+    def __init__(self, client: Client, at: int, name: str, receivers: list[int]) -> None:
+        self.client = client
+        self.at = at
+        self.name = name
+        self.receivers = receivers
+        self.count = 0
+
+    def next(self) -> tuple[str, str, str]:
+        channel = f"{self.name}:{self.count % CHANNELS}"
+        message = f"{self.at} {self.count}"
+        self.count += 1
+        return ("SPUBLISH" if self.name == "shard" else "PUBLISH", channel, message)
+
+    async def publish(self) -> None:
+        """As many as there are channels, so that each is reached once."""
+        client, commands = self.client, [self.next() for _ in range(CHANNELS)]
+        way = self.at % 4
+        if way == 0:
+            reached = [await client.call(*command) for command in commands]
+        elif way == 1:
+            for command in commands:
+                client.send(*command)
+            reached = [await client.reply() for _ in commands]
+        elif way == 2:
+            reached = await client.block(*commands)
+        else:
+            await client.call("MULTI")
+            for command in commands:
+                await client.call(*command)
+            reached = await client.call("EXEC")
+        assert reached == self.receivers
+
+
+@engine_pairs
+@pytest.mark.parametrize("shards", [False, True], ids=["channels", "shard channels"])
+async def test_each_message_comes_once_and_in_order_over_three_flips(
+    migration: Migration, shards: bool
+) -> None:
+    if shards and not all(s.engine.version >= (7,) for s in (migration.source, migration.target)):
+        pytest.skip("Redis 6.2 has no shard channels")
+    await migration.verified()
+    subscribers = [await subscribed(migration, at, shards=shards) for at in range(SUBSCRIBERS)]
+    receivers = [sum(channel in s.channels for s in subscribers) for channel in range(CHANNELS)]
+    name = "shard" if shards else "channel"
+    publishers = [
+        Publisher(await migration.client(), at, name, receivers) for at in range(PUBLISHERS)
+    ]
+    ended = asyncio.Event()
+
+    async def work(publisher: Publisher) -> None:
+        while not ended.is_set():
+            await publisher.publish()
+
+    async with asyncio.TaskGroup() as tasks:
+        listening = [tasks.create_task(each.listen()) for each in subscribers]
+        working = [tasks.create_task(work(each)) for each in publishers]
+        for flip in (migration.cutover, migration.rollback, migration.cutover, None):
+            before = [each.count for each in publishers]
+            await until(
+                lambda before=before: all(
+                    each.count >= count + MESSAGES
+                    for each, count in zip(publishers, before, strict=True)
+                ),
+                "everybody has published",
+            )
+            if flip is not None:
+                await flip()
+        ended.set()
+        await asyncio.gather(*working)
+        for each in subscribers:
+            await until(
+                lambda each=each: all(
+                    each.heard[at][-1:]
+                    == [max(n for n in range(p.count) if n % CHANNELS in each.channels)]
+                    for at, p in enumerate(publishers)
+                ),
+                "the last messages have come",
+            )
+        for task in listening:
+            task.cancel()
+    for each in subscribers:
+        for at, publisher in enumerate(publishers):
+            wanted = [n for n in range(publisher.count) if n % CHANNELS in each.channels]
+            assert each.heard[at] == wanted
+
+
+def only_subscriber(migration: Migration) -> Inner:
+    (subscriber,) = migration.proxy.subscriptions._all
+    return subscriber
+
+
+async def test_a_message_on_its_way_to_us_holds_the_flip(
+    migration: Migration, wires: Wires
+) -> None:
+    await migration.verified()
+    client, publisher = await migration.client(), await migration.client()
+    assert await client.call("SUBSCRIBE", "c") == [b"subscribe", b"c", 1]
+    receiver = only_subscriber(migration).receiver
+    wires.hold_replies(receiver.lane)
+    assert await publisher.call("PUBLISH", "c", "before") == 1
+    flip = asyncio.create_task(migration.cutover())
+    await until(lambda: flip.done() or receiver._awaited, "its connection is asked")
+    assert not flip.done()
+    wires.release_replies(receiver.lane)
+    await flip
+    assert await publisher.call("PUBLISH", "c", "behind") == 1
+    assert await client.reply() == [b"message", b"c", b"before"]
+    assert await client.reply() == [b"message", b"c", b"behind"]
