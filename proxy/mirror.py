@@ -14,9 +14,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 from .commands import COPY_KEYS, Check, Clock, Command
+from .databases import Databases
 from .endpoint import Endpoint
 from .keytable import KeyTable, Place, place_of
 from .lane import Call, Lane, login_of
@@ -43,8 +43,6 @@ from .sides import Side
 log = logging.getLogger("keyferry.mirror")
 
 OK = b"+OK\r\n"
-# Databases that are asked for when the mirror connects; others when they are first used.
-LIKELY_DBS = 16
 HEARTBEAT_S = 0.5
 
 
@@ -86,8 +84,7 @@ class Mirror:
         # Effects of the step that is being appended.
         self._step: list[tuple[SentEffect, bytes]] | None = None
         self._db = 0
-        self._dbs = {0}
-        self._asked_dbs: set[int] = set()
+        self._databases = Databases()
         self._has_room = asyncio.Event()
         self._lost = asyncio.Event()
         self._task = self._loop.create_task(self._stay_connected(), name=f"mirror to {side.label}")
@@ -146,7 +143,7 @@ class Mirror:
         await self._end_predecessors(lane)
         self.run_id = run_id
         self._db = 0
-        await self._learn_databases(lane)
+        await self._databases.learn(lane)
         self.refusal = None
         while self.owed_flushes:
             # It stays owed until it is done: a stop, or a loss, may come in between.
@@ -177,36 +174,6 @@ class Mirror:
             facts = dict(word.split(b"=", 1) for word in line.split() if b"=" in word)
             if facts.get(b"name") == self._name and facts[b"id"] != b"%d" % (lane.client_id or 0):
                 await lane.call(b"CLIENT", b"KILL", b"ID", facts[b"id"])
-
-    async def _learn_databases(self, lane: Lane) -> None:
-        """Which databases there are: an effect behind a SELECT that fails would land elsewhere."""
-        self._dbs = {0}
-        for db in range(1, LIKELY_DBS):
-            if is_error(await lane.call(b"SELECT", b"%d" % db)):
-                break
-            self._dbs.add(db)
-        await lane.call(b"SELECT", b"0")
-
-    def _has_db(self, lane: Lane, db: int) -> bool:
-        """Whether the secondary is known to have this database; if not, it is asked."""
-        if db in self._dbs:
-            return True
-        # Inside a step the log is in another database than the connection: not now.
-        if db not in self._asked_dbs and self._step is None:
-            self._asked_dbs.add(db)
-            # There and back in one write: nothing can come between the two.
-            asked, back = Call(), Call()
-            words = encode_command(b"SELECT", b"%d" % db) + encode_command(
-                b"SELECT", b"%d" % self._db
-            )
-            lane.send_batch((asked, back), words)
-            asked.future.add_done_callback(partial(self._db_answered, db))
-        return False
-
-    def _db_answered(self, db: int, answer: asyncio.Future[bytes]) -> None:
-        self._asked_dbs.discard(db)
-        if answer.exception() is None and answer.result() == OK:
-            self._dbs.add(db)
 
     async def _flush_now(self, lane: Lane, db: int | None) -> bool:
         """Carry out an owed flush. False: the secondary refused it, or has no such database."""
@@ -388,7 +355,7 @@ class Mirror:
             return
         lane = self._lane
         assert lane is not None
-        if not (self._has_db(lane, a) and self._has_db(lane, b)):
+        if not (self._databases.has(lane, a, self._db) and self._databases.has(lane, b, self._db)):
             table.mark_everything_unproven()
             return
         table.swap(a, b)
@@ -424,7 +391,7 @@ class Mirror:
     def _select(self, lane: Lane | None, db: int) -> bool:
         """Change the connection's database. False: the secondary is not known to have it."""
         assert lane is not None
-        if not self._has_db(lane, db):
+        if not self._databases.has(lane, db, self._db):
             return False
         self._db = db
         self.lag_operations += 1
