@@ -75,6 +75,7 @@ class Proxy:
     ) -> None:
         self.endpoints = endpoints
         self.commands = commands
+        commands.speak_for(primary)
         self.primary = primary
         self.initial_db = endpoints[0].db
         self.max_clients = max_clients
@@ -452,6 +453,7 @@ class Proxy:
             # follows waits for that read, as it does at every change of upstream.
             session.forget_lanes()
         self.primary = primary
+        self.commands.speak_for(primary)
         self.epoch += 1
         self.mirror = mirror
         self.shift(read_percent)
