@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import local
+from . import local, profile
 from .commands import Command, Kind
 from .cursors import tagged
 from .keytable import Place, Ticket
@@ -35,7 +35,7 @@ QUEUED = b"+QUEUED\r\n"
 class Item(NamedTuple):
     """One command of a block.
 
-    raw: what the server is sent. is_local: the proxy answers it, and a PING stands for it.
+    raw: what the server is sent. is_local: the proxy answers it; ``raw`` stands for it.
     """
 
     command: Command
@@ -236,7 +236,7 @@ class Exec(Ticket):
 
     def _answer(self, item: Item, frame: bytes) -> bytes:
         if item.is_local:
-            return local.immediately(self.session, item.request)
+            return profile.answered(self.session, item.request, frame)
         if item.command.kind is Kind.CURSOR and self.lane.side is Side.TARGET:
             return tagged(frame)
         return frame

@@ -1,8 +1,8 @@
 """What the proxy answers itself: the state of one client's connection.
 
-Owns AUTH, HELLO, SELECT, RESET, QUIT and the CLIENT subcommands that speak of the
-client's own connection. None of them may enter a lane, for they would change it
-for everybody. Passwords are verified by the primary, each time.
+Owns AUTH, HELLO, SELECT, RESET and QUIT, and who answers the CLIENT subcommands. None of
+them may enter a lane, for they would change it for everybody. Passwords are verified by
+the primary, each time.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from . import clients, profile
 from .ops import Reaction
 from .resp import LIMITS, UNAUTHENTICATED, Request, encode_command, is_error, parse
 from .resp.encoder import array, bulk, error, integer, mapping, null
@@ -33,18 +34,17 @@ NOAUTH_HELLO = (
 )
 SYNTAX = b"-ERR syntax error\r\n"
 _INDEX = re.compile(rb"0|[1-9][0-9]{0,8}")
-# A name is printable ASCII without spaces (networking.c, validateClientName).
-_NAME = re.compile(rb"[!-~]*")
+
+Serve = Callable[["Session", Request], bool]
 
 
 def serve(session: Session, command: Command, request: Request) -> bool:
     """Answer a LOCAL command, once the client's outstanding replies are in."""
     if session.outstanding:
         return False
-    handler = _COMMANDS.get(request.name)
-    assert handler is not None, f"{request.name!r} is LOCAL and nothing answers it"
-    handler(session, request)
-    return True
+    handler = _COMMANDS.get(command.name)
+    assert handler is not None, f"{command.name!r} is LOCAL and nothing answers it"
+    return handler(session, request)
 
 
 def database(request: Request) -> int | None:
@@ -54,21 +54,13 @@ def database(request: Request) -> int | None:
 
 
 def is_immediate(command: Command) -> bool:
-    """Whether the answer needs nobody else: these can be in a block, too."""
-    return command.name in _IMMEDIATE
+    """Whether a block may have it: nothing but its answer follows from it."""
+    return command.name in _IN_BLOCKS
 
 
-def immediately(session: Session, request: Request) -> bytes:
-    """The answer to one of these."""
-    out, session.out = session.out, []
-    _COMMANDS[request.name](session, request)
-    answer, session.out = b"".join(session.out), out
-    return answer
-
-
-_IMMEDIATE = (
+_IN_BLOCKS = (
     "client|id", "client|getname", "client|setname", "client|setinfo",
-    "client|no-evict", "client|no-touch",
+    "client|no-evict", "client|no-touch", "client|capa",
 )  # fmt: skip
 
 
@@ -78,7 +70,7 @@ def _upstream(session: Session, raw: bytes, then: Callable[[bytes], None]) -> No
 
     def done(frame: bytes | None) -> None:
         if frame is None:
-            session.out.append(b"-ERR Keyferry cannot reach the primary\r\n")
+            session.answer(b"-ERR Keyferry cannot reach the primary\r\n")
         else:
             then(frame)
         session.unhold()
@@ -98,14 +90,14 @@ def _log_in(session: Session, user: bytes, password: bytes) -> None:
 def _auth(session: Session, request: Request) -> None:
     args = request.args()[1:]
     if len(args) not in (1, 2):
-        session.out.append(SYNTAX)
+        session.answer(SYNTAX)
         return
     user, password = (b"default", args[0]) if len(args) == 1 else (args[0], args[1])
 
     def verified(frame: bytes) -> None:
         if frame == OK:
             _log_in(session, user, password)
-        session.out.append(frame)
+        session.answer(frame)
 
     _upstream(session, request.raw, verified)
 
@@ -116,7 +108,7 @@ def _hello(session: Session, request: Request) -> None:
     if args:
         if args[0] not in (b"2", b"3"):
             wrong = not re.fullmatch(rb"-?[0-9]{1,18}", args[0])
-            session.out.append(
+            session.answer(
                 b"-ERR Protocol version is not an integer or out of range\r\n"
                 if wrong
                 else b"-NOPROTO unsupported protocol version\r\n"
@@ -135,15 +127,15 @@ def _hello(session: Session, request: Request) -> None:
             name = args[at + 1]
             at += 2
         else:
-            session.out.append(
+            session.answer(
                 error(f"ERR Syntax error in HELLO option '{args[at].decode(errors='replace')}'")
             )
             return
     if user is None and not session.may_pass:
-        session.out.append(NOAUTH_HELLO)
+        session.answer(NOAUTH_HELLO)
         return
-    if name is not None and not _NAME.fullmatch(name):
-        session.out.append(_BAD_NAME)
+    if name is not None and not profile.IS_NAME(name):
+        session.answer(profile.BAD_NAME)
         return
     # The connection for passwords may be anybody's: it asks as whoever the client is.
     asks_as = user or session.user
@@ -151,17 +143,17 @@ def _hello(session: Session, request: Request) -> None:
 
     def greeted(frame: bytes) -> None:
         if is_error(frame):
-            session.out.append(frame)
+            session.answer(frame)
             return
         if user is not None:
             _log_in(session, *user)
         if name is not None:
-            session.name = name
+            session.profile.name = name
         session.resp = resp
         session.change_lane()
 
         def answer() -> None:
-            session.out.append(_greeting(session, parse(frame)))
+            session.answer(_greeting(session, parse(frame)))
 
         if session.subscriber is None:
             answer()
@@ -199,18 +191,18 @@ def _select(session: Session, request: Request) -> None:
     db = database(request)
     if db is None:
         # It cannot succeed, so it cannot change the lane: the server's own words.
-        _upstream(session, request.raw, lambda frame: session.out.append(frame))
+        _upstream(session, request.raw, session.answer)
         return
     proxy = session.proxy
     if db == session.db:
-        session.out.append(OK)
+        session.answer(OK)
         return
     session.hold()
 
     def settled(failure: bytes | None) -> None:
         if failure is None:
             session.to_database(db)
-        session.out.append(failure or OK)
+        session.answer(failure or OK)
         session.unhold()
 
     proxy.lane(proxy.primary, session.user, db, session.resp).when_settled(settled)
@@ -222,17 +214,18 @@ def _reset(session: Session, request: Request) -> None:
     session.uses_lanes = False
     session.db = session.proxy.initial_db
     session.resp = 2
-    session.name = b""
+    session.profile.reset()
+    session.is_silent = False
     session.change_lane()
     if session.subscriber is not None:
         session.subscriber.end()
     if session.proxy.auth_required:
         session.scanner_limits(UNAUTHENTICATED)
-    session.out.append(b"+RESET\r\n")
+    session.answer(b"+RESET\r\n")
 
 
 def _quit(session: Session, request: Request) -> None:
-    session.out.append(OK)
+    session.answer(OK)
     session.close()
 
 
@@ -242,50 +235,27 @@ def _http(session: Session, request: Request) -> None:
     session.close()
 
 
-_BAD_NAME = b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n"
+def _at_once(answer: Callable[[Session, Request], None]) -> Serve:
+    """Of an answer that need not wait for anybody."""
+
+    def serve(session: Session, request: Request) -> bool:
+        answer(session, request)
+        return True
+
+    return serve
 
 
-def _client(session: Session, request: Request) -> None:
-    sub = request.arg(1).upper()
-    out = session.out
-    if sub == b"ID":
-        out.append(integer(session.id))
-    elif sub == b"GETNAME":
-        out.append(bulk(session.name) if session.name else null(session.resp))
-    elif sub == b"SETNAME":
-        name = request.arg(2)
-        if _NAME.fullmatch(name):
-            session.name = name
-            out.append(OK)
-        else:
-            out.append(_BAD_NAME)
-    elif sub == b"SETINFO":
-        option = request.arg(2).upper()
-        value = request.arg(3)
-        if option not in (b"LIB-NAME", b"LIB-VER"):
-            out.append(b"-ERR Unrecognized option '%b'\r\n" % request.arg(2))
-        elif not _NAME.fullmatch(value):
-            out.append(
-                b"-ERR %b cannot contain spaces, newlines or special characters.\r\n"
-                % option.lower()
-            )
-        else:
-            out.append(OK)
-    elif request.argc == 3 and request.arg(2).upper() in (b"ON", b"OFF"):
-        # NO-EVICT and NO-TOUCH speak of a connection to the store, which a client of the
-        # proxy has none of.
-        out.append(OK)
-    else:
-        out.append(SYNTAX)
-
-
-_COMMANDS: dict[bytes, Callable[[Session, Request], None]] = {
-    b"AUTH": _auth,
-    b"HELLO": _hello,
-    b"SELECT": _select,
-    b"RESET": _reset,
-    b"QUIT": _quit,
-    b"CLIENT": _client,
-    b"HOST:": _http,
-    b"POST": _http,
-}
+_COMMANDS: dict[str, Serve] = {
+    "auth": _at_once(_auth),
+    "hello": _at_once(_hello),
+    "select": _at_once(_select),
+    "reset": _at_once(_reset),
+    "quit": _at_once(_quit),
+    "host:": _at_once(_http),
+    "post": _at_once(_http),
+    "client|info": clients.serve_info,
+    "client|kill": clients.serve_kill,
+    "client|list": clients.serve_list,
+    "client|reply": profile.serve_reply,
+    "client|unblock": clients.serve_unblock,
+} | dict.fromkeys(_IN_BLOCKS, profile.serve)

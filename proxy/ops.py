@@ -8,6 +8,7 @@ itself stands in the lane's FIFO.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -210,9 +211,31 @@ class ShiftedRead:
         if session.stalled is not None:
             session.stalled.append((self.request, frame))
         elif frame[0] in ERROR_BYTES:
-            session.ask_primary(self.request)
+            self._ask_primary(self.request)
         else:
             session.reply(frame)
 
     def lost(self) -> None:
         self.reply(b"-")
+
+    def _ask_primary(self, request: Request) -> None:
+        """It failed: later replies wait until the primary has answered it."""
+        session = self.session
+        session.stalled = session.stalled or deque()
+        session.primary_lane().send(Reaction(self._primary_answered), request.raw)
+
+    def _primary_answered(self, frame: bytes | None) -> None:
+        session = self.session
+        if frame is None:
+            session.lost()
+            session.stalled = None
+            return
+        session.reply(frame)
+        stalled = session.stalled
+        while stalled:
+            request, waiting = stalled.popleft()
+            if waiting[0] in ERROR_BYTES:
+                self._ask_primary(request)
+                return
+            session.reply(waiting)
+        session.stalled = None

@@ -22,11 +22,12 @@ from .commands import Command, Kind
 from .keytable import Place, place_of
 from .lane import Lane
 from .metrics import CommandClass
-from .ops import Barrier, Reaction, ShiftedRead, Trim, Write
+from .ops import Barrier, ShiftedRead, Trim, Write
 from .own import Borrowed, Pinned
 from .places import places_of
+from .profile import Profile
 from .resp import LIMITS, UNAUTHENTICATED, Limits, Request, RequestScanner
-from .sent import ERROR_BYTES
+from .resp import request as named
 from .serving import SERVE
 from .sides import Side
 
@@ -44,6 +45,8 @@ MAX_BACKLOG = 2048
 MAX_UNSENT = 1024 * 1024
 # Bytes of one request: client-query-buffer-limit of the servers.
 MAX_REQUEST = 1024 * 1024 * 1024
+# Bytes of a request that is not kept once it has been served.
+LARGE = 1024
 
 
 class Mode(Protocol):
@@ -65,7 +68,7 @@ class Session(asyncio.Protocol):
         self.user: tuple[bytes, bytes] | None = None
         self.db = proxy.initial_db
         self.resp = 2
-        self.name = b""
+        self.profile = Profile(proxy.now())
         self.transport: asyncio.Transport | None = None
         self.backlog: deque[Request] = deque()
         self.out: list[bytes] = []
@@ -81,6 +84,8 @@ class Session(asyncio.Protocol):
         # What the client is subscribed to, with the connection that its messages come on.
         self.subscriber: Subscriber | None = None
         self.is_closed = False
+        # Replies are not written: the client is gone, or has asked for silence (CLIENT REPLY).
+        self.is_silent = False
         # Whether the client has logged in, where that is asked of it.
         self.may_pass = not proxy.auth_required
         self.uses_lanes = False
@@ -106,13 +111,12 @@ class Session(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's: by shape only
         if not self.proxy.admit(self):
-            self.is_closed = True
+            self._ended()
             transport.write(b"-ERR max number of clients reached\r\n")
             transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.is_closed = True
-        self.backlog.clear()
+        self._ended()
         for borrowed in (self.borrowed, self.once):
             if borrowed is not None:
                 borrowed.discard()
@@ -142,10 +146,14 @@ class Session(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         requests = self._scanner.feed(data)
+        profile = self.profile
+        profile.heard_at = self.proxy.now()
         if self._scanner.error is not None and self._protocol_error is None:
             self._protocol_error = self._scanner.error.reply
         if requests:
             self.backlog.extend(requests)
+            last = requests[-1]
+            profile.last = last if len(last.raw) < LARGE else named(last.name)
         elif self._scanner.pending > MAX_REQUEST:
             log.warning("client %d: a request of more than 1 GiB: closed", self.id)
             self.proxy.stats.client_error("request_limit")
@@ -161,10 +169,13 @@ class Session(asyncio.Protocol):
         if self.is_closed:
             return
         self._write()
-        self.is_closed = True
-        self.backlog.clear()
+        self._ended()
         if self.transport is not None:
             self.transport.close()
+
+    def _ended(self) -> None:
+        self.is_closed = self.is_silent = True
+        self.backlog.clear()
 
     def lost(self) -> None:
         """The upstream connection ended with a command of ours: what a direct client would see."""
@@ -225,7 +236,7 @@ class Session(asyncio.Protocol):
             self.mode.at_rest(self)
         if self._protocol_error is not None:
             self.proxy.stats.client_error("protocol")
-            self.out.append(self._protocol_error)
+            self.answer(self._protocol_error)
             self.close()
         elif self._is_ended:
             self.close()
@@ -409,26 +420,6 @@ class Session(asyncio.Protocol):
                 return True
         return self.ask(request, CommandClass.READ)
 
-    def ask_primary(self, request: Request) -> None:
-        """A shifted read failed: later replies wait until the primary has answered it."""
-        self.stalled = self.stalled or deque()
-        self.primary_lane().send(Reaction(self._primary_answered), request.raw)
-
-    def _primary_answered(self, frame: bytes | None) -> None:
-        if frame is None:
-            self.lost()
-            self.stalled = None
-            return
-        self.reply(frame)
-        stalled = self.stalled
-        while stalled:
-            request, waiting = stalled.popleft()
-            if waiting[0] in ERROR_BYTES:
-                self.ask_primary(request)
-                return
-            self.reply(waiting)
-        self.stalled = None
-
     # -- replies ---------------------------------------------------------------------------
 
     def refuse(self, error: bytes) -> bool:
@@ -436,26 +427,50 @@ class Session(asyncio.Protocol):
         if self.outstanding:
             return False
         self.proxy.stats.client_error("refused")
-        self.out.append(error)
+        self.answer(error)
         return True
 
     def reply(self, frame: bytes) -> None:
         """The raw reply to the oldest outstanding command."""
         self.outstanding -= 1
-        if self.is_closed:
+        if self.is_silent:
+            self._kept_back()
             return
         self.out.append(frame)
         if not self._is_dirty:
             self._is_dirty = True
             self.proxy.dirty.append(self)
 
+    def answer(self, frame: bytes) -> None:
+        """A reply of the proxy's own, to a command that is not outstanding."""
+        if self.is_silent:
+            self._kept_back()
+        else:
+            self.out.append(frame)
+
     def push(self, frame: bytes) -> None:
-        """A frame that answers nothing the client has sent."""
+        """A frame that answers nothing the client has sent; one that is silent gets it, too."""
         if not self.is_closed:
             self.out.append(frame)
-            if not self._is_dirty:
-                self._is_dirty = True
-                self.proxy.dirty.append(self)
+            self._soil()
+
+    def reply_by_push(self) -> None:
+        """The oldest outstanding command is answered, by what was pushed."""
+        self.outstanding -= 1
+        self._kept_back()
+
+    def _kept_back(self) -> None:
+        """No reply is written; what it held back goes on as if it had been."""
+        if not self.is_closed:
+            if self.profile.skips_one:
+                self.is_silent = self.profile.skips_one = False
+            self._soil()
+
+    def _soil(self) -> None:
+        """Have :meth:`flush` called behind the batch of replies."""
+        if not self._is_dirty:
+            self._is_dirty = True
+            self.proxy.dirty.append(self)
 
     def flush(self) -> None:
         """Behind a batch of replies: write them, and go on with what they held back."""
@@ -479,6 +494,5 @@ class Session(asyncio.Protocol):
         if transport.get_write_buffer_size() > self.proxy.client_output_limit:
             log.warning("client %d reads too slowly: closed", self.id)
             self.proxy.stats.client_error("output_limit")
-            self.is_closed = True
-            self.backlog.clear()
+            self._ended()
             transport.abort()

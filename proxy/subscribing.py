@@ -131,7 +131,7 @@ class Subscriber:
         # Not as a reply: CLIENT REPLY does not keep it back.
         session.push(frame)
         if is_last:
-            session.outstanding -= 1
+            session.reply_by_push()
             self._look()
 
     def answered(self, frame: bytes) -> None:

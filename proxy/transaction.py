@@ -15,12 +15,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from . import cursors, local
+from . import cursors, local, profile
 from .block import Block, Exec, Item, places_of_items
 from .commands import Command, Kind
 from .metrics import CommandClass
 from .ops import Reaction, ignore
-from .own import PING, Borrowed, select
+from .own import Borrowed, select
 from .resp import Request
 from .resp.encoder import null_array
 from .sent import MULTI
@@ -72,7 +72,7 @@ def _unwatch(session: Session) -> bool:
     if session.outstanding:
         return False
     _forget_watch(session)
-    session.out.append(OK)
+    session.answer(OK)
     return True
 
 
@@ -157,7 +157,7 @@ class Transaction:
         if frame is None:
             session.close()
             return
-        session.out.append(frame)
+        session.answer(frame)
         items, self.items = self.items, []
         if frame == OK:
             self._borrowed = borrowed
@@ -209,7 +209,7 @@ class Transaction:
         item = None
         if command is not None:
             is_local = command.kind is Kind.LOCAL and command.name != "select" and is_well_formed
-            raw = PING if is_local else raw
+            raw = profile.stand_in(request) if is_local else raw
             item = Item(command, request, raw, is_local)
         self._queue(session, borrowed.lane, item, raw)
         return True
@@ -252,7 +252,7 @@ class Transaction:
         session.borrowed = None
         session.mode = None
         if answer is not None:
-            session.out.append(answer)
+            session.answer(answer)
         return True
 
 

@@ -42,8 +42,9 @@ NODES = """
 
 LOCALS = """
     auth -2  hello -1  quit -1  reset 1  select 2
-    client|getname 2  client|id 2  client|no-evict 3  client|no-touch 3  client|setinfo 4
-    client|setname 3
+    client|capa -3  client|getname 2  client|id 2  client|info 2  client|kill -3  client|list -2
+    client|no-evict 3  client|no-touch 3  client|reply 3  client|setinfo 4  client|setname 3
+    client|unblock -3
     host: -1  post -1
 """
 
@@ -71,7 +72,6 @@ UNSUPPORTED = {
         client|caching 3  client|getredir 2  client|tracking -3  client|trackinginfo 2
     """,
     "commands about other connections; ask the store directly": """
-        client|info 2  client|kill -3  client|list -2  client|unblock -3  monitor 1
+        monitor 1
     """,
-    "options of the connection": "client|capa -3  client|reply 3",
 }

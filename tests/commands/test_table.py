@@ -97,7 +97,7 @@ def test_the_table_has_no_command_that_no_server_has(
         ("object encoding k", Kind.READ, "object|encoding"),
         ("XGROUP CREATE s g $", Kind.WRITE, "xgroup|create"),
         ("client setname x", Kind.LOCAL, "client|setname"),
-        ("CLIENT KILL ID 4", Kind.UNSUPPORTED, "client|kill"),
+        ("CLIENT KILL ID 4", Kind.LOCAL, "client|kill"),
         ("MULTI", Kind.TRANSACTION, "multi"),
         ("WATCH k", Kind.TRANSACTION, "watch"),
         ("PUBLISH c m", Kind.NODE, "publish"),
