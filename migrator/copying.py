@@ -88,6 +88,7 @@ class Copying:
             buffer_bytes=self.buffer_bytes,
             bracket=proxy.bracket,
             on_divergence=diverged,
+            on_connected=proxy.scripting.copies.connected,
             run_id=run_id,
             name=b"keyferry-mirror:" + proxy.tag.encode(),
         )

@@ -23,10 +23,12 @@ from .resp import Request
 from .resp.encoder import array
 from .sent import ERROR_BYTES, EXEC, MULTI, split_array
 from .sides import Side
+from .unnamed import mark_seen
 
 if TYPE_CHECKING:
     from .server import Proxy
     from .session import Session
+    from .witness import Testimony
 
 OK = b"+OK\r\n"
 QUEUED = b"+QUEUED\r\n"
@@ -55,6 +57,12 @@ def places_of_items(proxy: Proxy, db: int, items: Iterable[Item]) -> tuple[Place
             dbs |= set() if index is None else {index}
         elif command.kind is Kind.BARRIER or (command.writes and command.unknown_keys(request)):
             return None
+        elif command.kind is Kind.SCRIPT:
+            for each in dbs:
+                touched = proxy.scripting.touched(each, command, request)
+                if touched is None:
+                    return None
+                places.update(dict.fromkeys(touched))
         else:
             for each in dbs:
                 places.update(dict.fromkeys(places_of(each, command, request)))
@@ -73,6 +81,8 @@ def record(
             if command.name == "select":
                 index = local.database(request)
                 db = index if frame == OK and index is not None else db
+            elif command.kind is Kind.SCRIPT:
+                proxy.scripting.remember(command, request, frame)
             elif mirror is None or (frame[0] in ERROR_BYTES and not command.writes_on_error):
                 continue
             elif command.kind is Kind.BARRIER:
@@ -87,6 +97,21 @@ def record(
                 places = places_of(db, command, request)
                 mirror.record(db, command, request, places, frame, sent_at)
     return db
+
+
+def _scripted(proxy: Proxy, db: int, items: Iterable[Item]) -> tuple[set[Place], bool]:
+    """The places that scripts in a block may write, and whether they write others, too."""
+    dbs = {db}
+    places: set[Place] = set()
+    is_unnamed = False
+    for command, request, *_ in items:
+        index = local.database(request) if command.name == "select" else None
+        dbs |= set() if index is None else {index}
+        if command.kind is Kind.SCRIPT:
+            is_unnamed = is_unnamed or proxy.scripting.is_unnamed(command, request)
+            for each in dbs:
+                places.update(proxy.scripting.touched(each, command, request) or ())
+    return places, is_unnamed
 
 
 def mark_written(proxy: Proxy, db: int, items: Iterable[Item]) -> None:
@@ -175,10 +200,14 @@ class Block(Ticket):
 class Exec(Ticket):
     """The EXEC of a block that stands queued on a connection of the client's own.
 
-    ``places`` None: it is ordered against everything.
+    ``places`` None: it is ordered against everything. What scripts in it may write is not
+    mirrored but copied: all of it as soon as it was executed, in whatever order.
     """
 
-    __slots__ = ("borrowed", "db", "is_alone", "items", "raw", "sent_at", "session")
+    __slots__ = (
+        "_is_witnessed", "_scripted", "borrowed", "db", "is_alone", "items", "raw", "sent_at",
+        "session",
+    )  # fmt: skip
 
     lane: Lane
 
@@ -199,6 +228,7 @@ class Exec(Ticket):
         self.places = places or ()
         self.raw = raw
         self.sent_at = session.proxy.now()
+        self._scripted, self._is_witnessed = _scripted(session.proxy, self.db, items)
 
     def start(self) -> None:
         """Send it as soon as it may go; the session waits meanwhile."""
@@ -210,8 +240,15 @@ class Exec(Ticket):
             self.go()
 
     def go(self) -> None:
+        proxy = self.session.proxy
         if self.is_alone:
-            self.session.proxy.table.touch_everything()
+            proxy.table.touch_everything()
+        if self._is_witnessed:
+            proxy.scripting.witness.begin(self._send)
+        else:
+            self._send()
+
+    def _send(self) -> None:
         self.sent_at = self.session.proxy.now()
         self.lane.send(self, self.raw)
 
@@ -224,6 +261,8 @@ class Exec(Ticket):
                     # A copy may have been read since it was sent, before it was executed.
                     session.proxy.table.touch_everything()
                 db = record(session.proxy, self.db, self.items, answers, self.sent_at)
+                # Behind all of it: a FLUSHALL in the block forgets what was marked before.
+                self._mark_scripted()
                 if any(item.is_local or item.command.kind is Kind.CURSOR for item in self.items):
                     frame = array(list(map(self._answer, self.items, answers)))
                 if db != session.db:
@@ -232,7 +271,7 @@ class Exec(Ticket):
         finally:
             self.borrowed.give_back(session)
             session.reply(frame)
-            self._done()
+            self._end()
 
     def _answer(self, item: Item, frame: bytes) -> bytes:
         if item.is_local:
@@ -246,8 +285,27 @@ class Exec(Ticket):
         if self.is_alone and proxy.mirror is not None:
             proxy.table.mark_everything_unproven()
         mark_written(proxy, self.db, self.items)
+        self._mark_scripted()
         self.session.lost()
-        self._done()
+        self._end()
+
+    def _mark_scripted(self) -> None:
+        proxy = self.session.proxy
+        if proxy.mirror is not None:
+            for place in self._scripted:
+                proxy.table.mark_unproven(place)
+
+    def _end(self) -> None:
+        proxy = self.session.proxy
+        if not self._is_witnessed:
+            self._done()
+            return
+
+        def told(testimony: Testimony | None) -> None:
+            mark_seen(proxy, testimony, {self.db}, stays=False)
+            self._done()
+
+        proxy.scripting.witness.end(told)
 
     def _done(self) -> None:
         table = self.session.proxy.table

@@ -63,6 +63,7 @@ class Mirror:
         run_id: str | None = None,
         bracket: Callable[[float], Clock],
         on_divergence: Callable[[str], None] = lambda name: None,
+        on_connected: Callable[[Side], None] = lambda side: None,
         name: bytes = b"keyferry-mirror",
     ) -> None:
         self.table = table
@@ -79,6 +80,7 @@ class Mirror:
         self._bracket = bracket
         self._name = name
         self._on_divergence = on_divergence
+        self._on_connected = on_connected
         self._loop = asyncio.get_running_loop()
         self._lane: Lane | None = None
         # Effects of the step that is being appended.
@@ -157,6 +159,7 @@ class Mirror:
         # Nothing is awaited between the last look at what is owed and this.
         self.is_connected = True
         log.info("the mirror to the %s is connected", self.side.label)
+        self._on_connected(self.side)
         if self.table.on_owed is not None and self.table.has_owed:
             self.table.on_owed()
         return True

@@ -26,6 +26,7 @@ from .metrics import Stats
 from .mirror import Mirror
 from .places import places_of
 from .resp import Request
+from .scripting import Scripting
 from .session import Session
 from .sides import Side
 from .subscribing import Subscriptions
@@ -93,6 +94,8 @@ class Proxy:
         self.clock_errors_ms = [0.0, 0.0]
         self.engines = [UNKNOWN, UNKNOWN]
         self.on_flush: Callable[[], None] = lambda: None
+        # A script wrote keys that nobody could name or see.
+        self.on_unknown_writes: Callable[[], None] = lambda: None
         self.read_percent = 0
         self.splits_reads = False
         loop = asyncio.get_running_loop()
@@ -103,7 +106,8 @@ class Proxy:
         self._admins: dict[Side, Lane] = {}
         # What has to follow a flip, in this order.
         self.subscriptions = Subscriptions(self)
-        self.followers: list[Follower] = [self.subscriptions]
+        self.scripting = Scripting(self)
+        self.followers: list[Follower] = [self.subscriptions, self.scripting.copies]
         self._lanes: dict[tuple[Side, User, int, int], Lane] = {}
         # Raised by each flip: what a client watched before it cannot be told any more.
         self.epoch = 0
@@ -132,6 +136,7 @@ class Proxy:
             self._ticking.cancel()
         if self._server is not None:
             self._server.close()
+        self.scripting.close()
         for session in list(self.sessions):
             session.close()
         for lane in (*self._lanes.values(), *self._own):

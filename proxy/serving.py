@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import cursors, local, own, subscribing, transaction
+from . import cursors, local, own, scripting, subscribing, transaction
 from .commands import Command, Kind
 from .resp import Request
 
@@ -38,6 +38,7 @@ SERVE: dict[Kind, Serve] = {
     Kind.OWN: own.serve,
     Kind.REFUSED: refuse,
     Kind.SUBSCRIBE: subscribing.serve,
+    Kind.SCRIPT: scripting.serve,
     Kind.TRANSACTION: transaction.serve,
     Kind.UNSUPPORTED: refuse,
 }

@@ -203,9 +203,7 @@ class Session(asyncio.Protocol):
         backlog = self.backlog
         table = self.proxy.table
         while backlog and not self._holds:
-            if table.is_closed:
-                self.hold()
-                table.when_open(self.unhold)
+            if table.is_closed and not self.proxy.scripting.passes(self, backlog[0]):
                 break
             if self._is_slow or self.outstanding >= MAX_OUTSTANDING:
                 break

@@ -91,6 +91,13 @@ BARRIERS = "flushall -1 -  flushdb -1 -  swapdb 3 -"
 
 CURSORS = "scan -2 -  hscan -3 r1  sscan -3 r1  zscan -3 r1"
 
+SCRIPTS = """
+    eval -3 w#2            evalsha -3 w#2         fcall -3 w#2
+    eval_ro -3 r#2         evalsha_ro -3 r#2      fcall_ro -3 r#2
+    script|flush -2 -      script|load 3 -
+    function|delete 3 -    function|flush -2 -    function|load -3 -     function|restore -3 -
+"""
+
 SPECIAL_KEYS: dict[str, Keys] = {
     "georadius": keys("r1", write=after_last(b"STORE", b"STOREDIST", first=6)),
     "georadiusbymember": keys("r1", write=after_last(b"STORE", b"STOREDIST", first=5)),

@@ -26,7 +26,7 @@ NODES = """
     command|help 2  command|info -2  command|list -2
     commandlog|get 4  commandlog|help 2  commandlog|len 3  commandlog|reset 3
     config|get -3  config|help 2
-    function|help 2
+    function|dump 2  function|help 2  function|list -2
     latency|doctor 2  latency|graph 3  latency|help 2  latency|histogram -2  latency|history 3
     latency|latest 2  latency|reset -2
     memory|doctor 2  memory|help 2  memory|malloc-stats 2  memory|purge 2  memory|stats 2
@@ -35,7 +35,7 @@ NODES = """
     publish 3  spublish 3
     pubsub|channels -2  pubsub|help 2  pubsub|numpat 2  pubsub|numsub -2
     pubsub|shardchannels -2  pubsub|shardnumsub -2
-    script|help 2
+    script|exists -3  script|help 2  script|show 3
     slowlog|get -2  slowlog|help 2  slowlog|len 2  slowlog|reset 2
     xgroup|help 2  xinfo|help 2
 """
@@ -48,7 +48,7 @@ LOCALS = """
     host: -1  post -1
 """
 
-OWN = "wait 3  waitaof 4"
+OWN = "function|kill 2  function|stats 2  script|kill 2  wait 3  waitaof 4"
 
 TRANSACTIONS = "multi 1  exec 1  discard 1  watch -2  unwatch 1"
 
@@ -60,13 +60,6 @@ UNSUPPORTED = {
     BLOCKS_NOTE: """
         blmove 6  blmpop -5  blpop -3  brpop -3  brpoplpush 4  bzmpop -5  bzpopmax -3
         bzpopmin -3
-    """,
-    "scripts and functions; send the commands themselves, in MULTI and EXEC if need be": """
-        eval -3  eval_ro -3  evalsha -3  evalsha_ro -3  fcall -3  fcall_ro -3
-        function|delete 3  function|dump 2  function|flush -2  function|kill 2  function|list -2
-        function|load -3  function|restore -3  function|stats 2
-        script|debug -3  script|exists -3  script|flush -2  script|kill 2  script|load 3
-        script|show 3
     """,
     "client-side caching": """
         client|caching 3  client|getredir 2  client|tracking -3  client|trackinginfo 2

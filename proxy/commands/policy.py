@@ -82,6 +82,12 @@ REFUSED: tuple[Refused, ...] = (
     Refused(_DISTURBS, Allowed.EVERYTHING, "debug -2  shutdown -1"),
     Refused(_DISTURBS, Allowed.KEYS, "pfdebug 3"),
     Refused(
+        "it makes the connection a debugger's; debug scripts on a store directly",
+        Allowed.NEVER,
+        "script|debug -3",
+        _TAKES_OVER,
+    ),
+    Refused(
         "it moves keys to a server that the migration does not know; copy with DUMP and RESTORE",
         Allowed.KEYS,
         "migrate -6  restore-asking -4",

@@ -199,6 +199,7 @@ def _builtin() -> Iterator[Command]:
         (builtin.WRITES, Kind.WRITE),
         (builtin.BARRIERS, Kind.BARRIER),
         (builtin.CURSORS, Kind.CURSOR),
+        (builtin.SCRIPTS, Kind.SCRIPT),
     ):
         for name, arity, where in _rows(text, 3):
             yield _with_variants(name, kind, int(arity), _keys(name, where))

@@ -119,6 +119,8 @@ def _command(call: Call, table: CommandTable) -> tuple[Command | None, list[byte
     if not words or words[0] is None:
         return None, words
     name = words[0].decode("latin-1").lower()
+    if "." in name:
+        return None, words  # A module's: it may write more than the keys that it names.
     if not table.has_subcommands(name):
         return (None if "|" in name else table.named(name)), words
     if len(words) < 2 or words[1] is None:

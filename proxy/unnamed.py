@@ -1,0 +1,145 @@
+"""Scripts whose keys nobody can name: ordered against everything, and the witness tells on them.
+
+Owns the round: everything else has been answered and waits, the witness looks on, the scripts of
+any number of clients run, and what the witness has seen becomes unproven. In which order they run
+is for the server alone to know, for their effect is a copy of what they have written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from .keytable import place_of
+
+if TYPE_CHECKING:
+    from .lane import Lane
+    from .resp import Request
+    from .server import Proxy
+    from .session import Session
+    from .witness import Testimony, Witness
+
+# Others wait meanwhile: so many run in one round, if more come while it lasts.
+MAX_CALLS = 100
+
+
+class UnnamedCall:
+    """One script of one client, on the primary's lane.
+
+    stays: it is sure to write in the client's database only.
+    """
+
+    __slots__ = ("db", "lane", "request", "round", "session", "stays")
+
+    def __init__(
+        self, round_: Round, session: Session, lane: Lane, request: Request, *, stays: bool
+    ) -> None:
+        self.round = round_
+        self.session = session
+        self.lane = lane
+        self.db = session.db
+        self.request = request
+        self.stays = stays
+
+    def send(self) -> None:
+        self.lane.send(self, self.request.raw)
+
+    def reply(self, frame: bytes) -> None:
+        self.round.answered(self)
+        self.session.reply(frame)
+
+    def lost(self) -> None:
+        # The store may still read it later, when nobody looks on.
+        self.round.proxy.table.mark_everything_unproven()
+        self.round.answered(self)
+        self.session.lost()
+
+
+class Round:
+    """The one that is running, if any: see the module's docstring."""
+
+    def __init__(self, proxy: Proxy, witness: Witness) -> None:
+        self.proxy = proxy
+        self._witness = witness
+        self._is_running = False
+        self._has_begun = False
+        self._is_ending = False
+        self._calls: list[UnnamedCall] = []
+        self._unanswered = 0
+        self._waiting: list[Callable[[], None]] = []
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether one more call may join now, while everything else waits."""
+        return self._is_running and not self._is_ending and len(self._calls) < MAX_CALLS
+
+    def wait(self, session: Session) -> None:
+        """Hold a session whose next command is such a call until it may join a round."""
+        session.hold()
+        self._waiting.append(session.unhold)
+        if len(self._waiting) == 1:
+            # One place at the gate for all of them: they run together.
+            self.proxy.table.when_open(self._let_in)
+
+    def _let_in(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for unhold in waiting:
+            unhold()
+
+    def join(self, call: UnnamedCall) -> None:
+        """Send it as soon as it may go. Its table is open, or :attr:`takes_more`."""
+        self._calls.append(call)
+        self._unanswered += 1
+        if not self._is_running:
+            self._is_running = True
+            self.proxy.table.close(self._go)
+        elif self._has_begun:
+            call.send()
+
+    def _go(self) -> None:
+        """Everything before it is answered, and nothing behind it is sent."""
+        self.proxy.table.touch_everything()
+        self._witness.begin(self._begun)
+
+    def _begun(self) -> None:
+        self._has_begun = True
+        for call in list(self._calls):
+            call.send()
+
+    def answered(self, call: UnnamedCall) -> None:
+        # A copy may have been read since it was sent, and before it was executed.
+        self.proxy.table.touch_everything()
+        self._unanswered -= 1
+        if not self._unanswered:
+            self._is_ending = True
+            self._witness.end(self._over)
+
+    def _over(self, testimony: Testimony | None) -> None:
+        calls, self._calls = self._calls, []
+        self._is_running = self._has_begun = self._is_ending = False
+        mark_seen(
+            self.proxy,
+            testimony,
+            {call.db for call in calls},
+            stays=all(call.stays for call in calls),
+        )
+        self.proxy.table.open()
+
+
+def mark_seen(
+    proxy: Proxy, testimony: Testimony | None, dbs: Iterable[int], *, stays: bool
+) -> None:
+    """What the witness has seen is unproven: in these databases, or in all that hold keys."""
+    if proxy.mirror is None:
+        return
+    table = proxy.table
+    table.touch_everything()
+    if testimony is None:
+        proxy.on_unknown_writes()
+    elif testimony.everything:
+        # Of which database it does not tell.
+        table.mark_everything_unproven()
+    else:
+        for db in set(dbs) if stays else testimony.dbs | set(dbs):
+            for key in testimony.keys:
+                table.mark_unproven(place_of(db, key))
