@@ -17,12 +17,16 @@ from .draw import BITS, FLOAT, HASH, LIST, NUMBER, SET, SKETCH, STREAM, TEXT, ZS
 from .ledger import (
     BAG,
     COUNTER,
+    DOING,
     FIELD,
     OPTIMISTIC,
     PAIR,
     QUEUE,
     SCORE,
+    TASKS,
     TOKEN,
+    WORK,
+    WORKS,
     Ledger,
     shared_key,
 )  # fmt: skip
@@ -43,6 +47,7 @@ async def audit(store: Bulk, ledger: Ledger, models: Sequence[Model]) -> list[st
         *await _logs(store, ledger),
         *await _groups(store, ledger),
         *await _events(store, ledger),
+        *await _jobs(store, ledger),
         *await _own(store, models),
     ]
 
@@ -108,6 +113,23 @@ async def _events(store: Bulk, ledger: Ledger) -> list[str]:
         for place, reply in zip(places, replies, strict=True)
         if not fits(wanted := Between(ledger.added[place], ledger.maybe_added[place]), reply)
     )
+
+
+async def _jobs(store: Bulk, ledger: Ledger) -> list[str]:
+    """Of jobs in lists and in streams: what was acknowledged was done, and nothing is left."""
+    words: list[str] = []
+    for db, group in ledger.work.items():
+        keys = [shared_key(WORK, number) for number in range(WORKS)]
+        replies = await _ask(store, [(db, (b"LRANGE", key, 0, -1)) for key in keys])
+        words += group.complaints([each for reply in replies for each in reply], f"jobs in db {db}")
+        (doing,) = await _ask(store, [(db, (b"KEYS", shared_key(DOING, 0)[:-1] + b"*"))])
+        words += [f"{key.decode()} in db {db}: a job is not ticked off" for key in doing]
+    for db, group in ledger.tasks.items():
+        words += group.complaints([], f"tasks in db {db}")
+        (pending,) = await _ask(store, [(db, (b"XPENDING", shared_key(TASKS, 0), b"workers"))])
+        if pending[0] > group.unknown:
+            words.append(f"tasks in db {db}: {pending[0]} are not acknowledged")
+    return words
 
 
 async def _own(store: Bulk, models: Sequence[Model]) -> list[str]:

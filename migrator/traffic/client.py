@@ -22,22 +22,21 @@ from .model import ANY, OK, Model, OneOf, Place, Step, Wrong, fits
 from .world import World
 
 DEPTHS = (1, 1, 1, 1, 2, 4, 8, 16)
-# How often each of the conversations is begun, of all turns.
-TALK = 0.01
 
 
 Talk = Callable[["Client"], Awaitable[None]]
 
 
 class Habits(NamedTuple):
-    """What a client does: own commands by group, of which each is as likely as its weight says;
-    commands on shared keys; conversations; and in which databases."""
+    """What a client does: commands on own keys, in groups with their weights; commands on shared
+    keys; conversations, and in how many of a thousand turns each is begun; in which databases;
+    and what it says before all else, with the answers."""
 
-    own: Sequence[Sequence[Choice]]
-    weights: Sequence[int]
+    own: Sequence[tuple[Sequence[Choice], int]]
     shared: Sequence[shared.Choice]
-    talks: Sequence[Talk]
+    talks: Sequence[tuple[Talk, int]]
     databases: Sequence[int] = DATABASES
+    arrival: Sequence[tuple[Words, object]] = ()
 
 
 class Expected(NamedTuple):
@@ -74,6 +73,9 @@ class Client:
         # What conversations keep between two of their turns.
         self.kept: dict[str, Any] = {}
         self._habits = habits
+        self._own = [choices for choices, _ in habits.own]
+        self._weights = [weight for _, weight in habits.own]
+        self._has_arrived = False
         self._is_stopping = False
 
     def stop(self) -> None:
@@ -83,29 +85,35 @@ class Client:
     async def run(self) -> None:
         self._is_stopping = False
         self.kept.clear()
-        draw, talks = self.draw, self._habits.talks
+        draw = self.draw
+        talks = [talk for talk, _ in self._habits.talks]
+        weights = [weight for _, weight in self._habits.talks]
+        share = sum(weights) / 1000.0
         try:
             while not self._is_stopping:
-                if not self.main.is_open:
-                    if await self.main.open():
-                        await self._arrive()
-                elif talks and draw.chance(TALK * len(talks)):
-                    try:
-                        await draw.pick(talks)(self)
-                    except Lost:
-                        continue  # Counted; whoever asked has marked what is in doubt.
-                else:
-                    await self._batch(*self._choose())
+                try:
+                    if not self.main.is_open:
+                        if await self.main.open():
+                            await self._arrive()
+                    elif draw.chance(share):
+                        await draw.rng.choices(talks, weights)[0](self)
+                    else:
+                        await self._batch(*self._choose())
+                except Lost:
+                    continue  # Counted; whoever asked has marked what is in doubt.
         finally:
             self.main.close()
             self.second.close()
 
     async def _arrive(self) -> None:
-        self.draw.db = 0
-        home = self._habits.databases[0]
-        if home:
-            self.draw.db = home
-            await self._batch(bytearray(pack((b"SELECT", home))), [Expected(None, OK)])
+        """Raises Lost."""
+        habits = self._habits
+        self.draw.db = habits.databases[0]
+        if self.draw.db:
+            await self.ask(((b"SELECT", self.draw.db), OK))
+        if not self._has_arrived:
+            await self.ask(*habits.arrival)
+            self._has_arrived = True
 
     # -- choosing ----------------------------------------------------------------------
 
@@ -134,7 +142,7 @@ class Client:
         draw, habits = self.draw, self._habits
         if habits.shared and draw.chance(0.5):
             return draw.pick(habits.shared)(self.shared)
-        choices = draw.rng.choices(habits.own, habits.weights)[0]
+        choices = draw.rng.choices(self._own, self._weights)[0]
         steps = draw.pick(choices)(draw)
         doubtful = {place for step in steps for place in step.places} & self.model.unsure
         here = [place for place in doubtful if place[0] == draw.db]
@@ -194,6 +202,8 @@ class Client:
 
     async def ask(self, *commands: tuple[Words, object]) -> list[Any]:
         """Commands that are sent at once, each with what it must answer. Raises Lost."""
+        if not commands:
+            return []
         replies = await self._send(b"".join(pack(words) for words, _ in commands), len(commands))
         for (words, expected), reply in zip(commands, replies, strict=False):
             self.counts.commands += 1

@@ -22,9 +22,10 @@ class Counts:
     # Blocks that a WATCH has stopped though nobody had changed a key: each flip and each lost
     # connection may do so once per client.
     broken_watches: int = 0
-    # Taken by workers that wait for them; and what subscribers have got.
+    # Taken by workers that wait for them; what subscribers have got, and caches.
     jobs: int = 0
     messages: int = 0
+    invalidations: int = 0
     longest_wait_ms: float = 0.0
     first: list[str] = field(default_factory=list)
 

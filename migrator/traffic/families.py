@@ -7,10 +7,10 @@ from __future__ import annotations
 
 PIECES = "pieces"  # MULTI … EXEC in pieces
 WATCH = "watch"  # WATCH, and counters that are raised with it
-DATABASES = "databases"  # a client with two databases of its own: SWAPDB, FLUSHDB, DBSIZE, KEYS
+RESIDENT = "databases"  # a client with two databases of its own: SWAPDB, FLUSHDB, DBSIZE, KEYS
 SCRIPTS = "scripts"  # EVAL, EVALSHA, SCRIPT LOAD
 BLOCKING = "blocking"  # one connection waits, the other one gives
-WORKERS = "workers"  # queues of jobs, and workers that wait for them
+WORK = "work"  # queues of jobs, and workers that wait for them
 PUBSUB = "pubsub"  # messages, and subscribers that get each one
 CURSORS = "cursors"  # iterations that take their time
 CACHING = "caching"  # caches that the server invalidates
@@ -19,5 +19,10 @@ SEVEN = "seven"  # what servers know from version 7 on: FUNCTION, EVAL_RO, BLMPO
 # Plain commands, and blocks of them that arrive whole.
 QUICK: frozenset[str] = frozenset()
 WHOLE = frozenset(
-    {PIECES, WATCH, DATABASES, SCRIPTS, BLOCKING, WORKERS, PUBSUB, CURSORS, CACHING, SEVEN}
+    {PIECES, WATCH, RESIDENT, SCRIPTS, BLOCKING, WORK, PUBSUB, CURSORS, CACHING, SEVEN}
 )
+
+
+def known_to(families: frozenset[str], *versions: tuple[int, ...]) -> frozenset[str]:
+    """Those of them that servers of these versions serve."""
+    return families if min(versions) >= (7,) else families - {SEVEN}

@@ -20,6 +20,8 @@ COUNTER, FIELD, SCORE = "c", "ch", "cz"
 COUNTERS = (COUNTER, FIELD, SCORE)
 LOG, QUEUE, BAG, EVENTS, PAIR, TRIPLE, CHAOS, DUEL = "a", "q", "u", "e", "m", "t", "r", "d"
 OPTIMISTIC, WORK, DOING, TASKS, STAYING = "o", "w", "wd", "wt", "i"
+# How many lists of jobs in a database; and of collections that are iterated over.
+WORKS = 3
 SHARED = (*COUNTERS, LOG, QUEUE, BAG, EVENTS, PAIR, TRIPLE, CHAOS)
 
 
@@ -49,7 +51,7 @@ class Tally:
 class Group:
     """Elements that are each there exactly once, in one of several keys, until taken out."""
 
-    def __init__(self, initial: list[bytes]) -> None:
+    def __init__(self, initial: Sequence[bytes] = ()) -> None:
         self.asked: set[bytes] = set(initial)
         self.acked: set[bytes] = set(initial)
         self.taken: set[bytes] = set()
@@ -77,6 +79,15 @@ class Group:
         return words
 
 
+class Messages:
+    """What one client has published, by number. One that was withdrawn was never sent."""
+
+    def __init__(self) -> None:
+        self.last = 0
+        self.acked: set[int] = set()
+        self.withdrawn: set[int] = set()
+
+
 class Ledger:
     """See the module's docstring."""
 
@@ -92,6 +103,10 @@ class Ledger:
         self.added: defaultdict[Place, int] = defaultdict(int)
         self.maybe_added: defaultdict[Place, int] = defaultdict(int)
         self.delivered: defaultdict[Place, set[bytes]] = defaultdict(set)
+        self.messages: defaultdict[int, Messages] = defaultdict(Messages)
+        # Jobs in lists, and in streams, by database.
+        self.work: defaultdict[int, Group] = defaultdict(Group)
+        self.tasks: defaultdict[int, Group] = defaultdict(Group)
         self.turn = 0
 
     def tally(self, kind: str, place: Place, number: int) -> Tally:

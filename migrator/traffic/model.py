@@ -102,6 +102,11 @@ class Model:
         self.answered = 0.0
         self._initial = initial
 
+    def reset(self, values: dict[Place, Value]) -> None:
+        """That, and nothing else, is there, and was in the beginning."""
+        self.values = dict(values)
+        self._initial = lambda place: None
+
     # -- what is there -------------------------------------------------------------
 
     def value(self, place: Place) -> Value | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .connection import Arg
+from .connection import Words
 from .draw import SKETCH, STREAM, Choice, Draw
 from .model import ANY, OK, Between, Failure, OneOf, Place, Step, Unsure, Value, Wrong, pairs
 from .strings import one
@@ -66,7 +66,7 @@ def xadd(d: Draw) -> list[Step]:
     before = d.model.peek(place)
     if before is not None and len(before.data.entries) > LONGEST:
         return [_forget(d, place)]
-    options: tuple[Arg, ...] = (
+    options: Words = (
         (), (b"MAXLEN", b"~", 20), (b"MAXLEN", b"=", 30), (b"NOMKSTREAM",)
     )[form]  # fmt: skip
 
@@ -202,10 +202,10 @@ def xgroup(d: Draw) -> list[Step]:
     return one((b"XGROUP", b"SETID", place[1], GROUP, b"$"), place, rewind)
 
 
-def xreadgroup(d: Draw) -> list[Step]:
+def xreadgroup(d: Draw, options: Words = ()) -> list[Step]:
     place, consumer, count = d.own(STREAM), d.pick(CONSUMERS), d.number(1, 6)
     acknowledges = d.chance(0.15)
-    args: tuple[Arg, ...] = (b"XREADGROUP", b"GROUP", GROUP, consumer, b"COUNT", count)
+    args: Words = (b"XREADGROUP", b"GROUP", GROUP, consumer, b"COUNT", count, *options)
     if acknowledges:
         args += (b"NOACK",)
 
@@ -220,12 +220,16 @@ def xreadgroup(d: Draw) -> list[Step]:
         if not acknowledges:
             for entry in ids:
                 stream.pending[entry] = [consumer, 1]
-        if not isinstance(reply, list | dict):
-            return Wrong("entries")
-        wanted = {place[1]: stream.listed(ids)}
-        return ANY if pairs(reply) == wanted else Wrong(f"{wanted}")
+        return delivered(place, stream.listed(ids), reply)
 
     return one((*args, b"STREAMS", place[1], b">"), place, apply)
+
+
+def delivered(place: Place, entries: list[Any], reply: Any) -> object:
+    """What reading one stream must answer."""
+    if not isinstance(reply, list | dict):
+        return Wrong(f"{entries}")
+    return ANY if pairs(reply) == {place[1]: entries} else Wrong(f"{entries}")
 
 
 def xack(d: Draw) -> list[Step]:
@@ -267,7 +271,7 @@ def xclaim(d: Draw) -> list[Step]:
 
     rest = (b"JUSTID",) if only_ids else ()
     if is_auto:
-        head: tuple[Arg, ...] = (b"XAUTOCLAIM", place[1], GROUP, consumer, 0, b"0")
+        head: Words = (b"XAUTOCLAIM", place[1], GROUP, consumer, 0, b"0")
         return one((*head, b"COUNT", count, *rest), place, apply)
     head = (b"XCLAIM", place[1], GROUP, consumer, 0)
     return one((*head, *map(write_id, ids), *rest), place, apply)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from migrator.bulk import Bulk
 
-from . import containers, families, streams, strings, zsets
+from . import containers, cursors, streams, strings, zsets
 from .connection import Words, pack
 from .databases import RESERVED
 from .draw import (
@@ -30,7 +30,7 @@ from .draw import (
     Sizes,
     own_key,
 )  # fmt: skip
-from .families import QUICK
+from .families import QUICK, RESIDENT, SCRIPTS, SEVEN
 from .ledger import (
     BAG,
     CHAOS,
@@ -42,11 +42,13 @@ from .ledger import (
     PAIR,
     QUEUE,
     SCORE,
+    TASKS,
     TRIPLE,
     initial_token,
     shared_key,
 )  # fmt: skip
 from .model import CLOCK_MS, NEVER, Place, Value
+from .scripts import LIBRARY
 from .shared import SPREAD
 from .streams import GROUP
 
@@ -115,8 +117,10 @@ class World:
 
     async def load(self, store: Bulk) -> int:
         """Make all keys; returns how many. Raises ReplyError, BulkClosed."""
+        if {SCRIPTS, SEVEN} <= self.families:
+            await store.call("FUNCTION", "LOAD", "REPLACE", LIBRARY)
         count = 0
-        for db in (*DATABASES, *(RESERVED if families.DATABASES in self.families else ())):
+        for db in (*DATABASES, *(RESERVED if RESIDENT in self.families else ())):
             batch: list[bytes] = []
             for words in self._commands(db):
                 batch.append(pack(words))
@@ -188,6 +192,10 @@ def _make_shared(number: int) -> Iterator[Words]:
         yield (b"SET", shared_key(PAIR, number, part), number)
     for part in ("a", "b", "c"):
         yield (b"SET", shared_key(TRIPLE, number, part), b"beginning")
+    if number == 0:
+        yield (b"XGROUP", b"CREATE", shared_key(TASKS, 0), b"workers", b"$", b"MKSTREAM")
+    if number < cursors.COLLECTIONS:
+        yield from cursors.make(number)
     if number < SPREAD:
         yield (b"SET", shared_key(OPTIMISTIC, number), 0)
         key = shared_key(EVENTS, number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from migrator.bulk import Bulk
-from migrator.traffic import Application, World
+from migrator.traffic import Application, World, known_to
 from proxy.endpoint import Endpoint
 from tests.property.harness import CLIENTS, LOGINS, Outcome
 from tests.servers import Server
@@ -24,6 +24,7 @@ async def run_directly(
     for user, password in LOGINS:
         server.cli("ACL", "SETUSER", user, "on", f">{password}", "~*", "&*", "+@all")
     store = await Bulk.open(Endpoint.parse(server.url, "test"))
+    families = known_to(families, server.engine.version)
     world = World.of_keys(CLIENTS, keys, families=families)
     outcome.keys = await world.load(store)
     application = Application(world, "127.0.0.1", server.port, seed=seed, logins=LOGINS)
@@ -32,7 +33,7 @@ async def run_directly(
         await asyncio.sleep(seconds)
         await application.stop()
         counts = application.counts
-        outcome.commands = counts.commands
+        outcome.commands, outcome.counts = counts.commands, counts
         if counts.errors or counts.wrong_replies or counts.broken_watches:
             outcome.problems.append(
                 f"{counts.errors} errors, {counts.wrong_replies} wrong replies,"

@@ -23,7 +23,7 @@ from migrator.bulk import Bulk
 from migrator.demo.comparison import compare
 from migrator.demo.instance import COMMAND, Instance
 from migrator.errors import KeyferryError, Refused
-from migrator.traffic import WHOLE, Application, World
+from migrator.traffic import WHOLE, Application, Counts, World, known_to
 from proxy.endpoint import Endpoint
 from tests.servers import Server
 
@@ -53,12 +53,18 @@ class Outcome:
     shows_loss: bool = False
     has_crashed: bool = False
     commands: int = 0
+    counts: Counts | None = None
     keys: int = 0
     problems: list[str] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"seed {self.seed}: {self.commands:,} commands, {self.keys:,} keys", *self.steps]
+        head = f"seed {self.seed}: {self.commands:,} commands, {self.keys:,} keys"
+        if self.counts is not None:
+            counts = self.counts
+            head += f", {counts.jobs:,} jobs, {counts.messages:,} messages"
+            head += f", {counts.invalidations:,} invalidations"
+        lines = [head, *self.steps]
         return "\n  ".join(lines + [f"WRONG: {each}" for each in self.problems])
 
 
@@ -210,6 +216,7 @@ async def migrate(
         command = (sys.executable, "-c", words)
         environment = {"KEYFERRY_PURE": "1"}
     stores = [await Bulk.open(Endpoint.parse(each.url, "test")) for each in (source, target)]
+    families = known_to(families, source.engine.version, target.engine.version)
     world = World.of_keys(CLIENTS, keys, families=families)
     await world.load(stores[0])
     instance = Instance(
@@ -252,7 +259,7 @@ async def _noting(outcome: Outcome, step: Callable[[], Awaitable[None]]) -> None
 
 async def _judge(outcome: Outcome, migration: Migration, stores: list[Bulk]) -> None:
     counts = migration.application.counts
-    outcome.commands = counts.commands
+    outcome.commands, outcome.counts = counts.commands, counts
     if counts.errors or counts.wrong_replies:
         outcome.problems.append(
             f"{counts.errors} client errors, {counts.wrong_replies} wrong replies"
