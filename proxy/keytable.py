@@ -117,6 +117,8 @@ class KeyTable:
         self._is_waking = False
         self._at_the_gate: deque[Callable[[], None]] = deque()
         self._copy_number = 0
+        # Databases that have ever changed places, each with all of its kind.
+        self._swapped: dict[int, set[int]] = {}
 
     # -- tickets ---------------------------------------------------------------
 
@@ -338,6 +340,14 @@ class KeyTable:
         if self.on_owed is not None:
             self.on_owed()
 
+    def expired(self, db: int, key: bytes) -> None:
+        """A store says that a key is gone, by the name that it had there and then.
+
+        Behind a SWAPDB it may have another one: nobody knows which came first.
+        """
+        for each in self._swapped.get(db, (db,)):
+            self.mark_unproven(place_of(each, key))
+
     def overflow(self) -> None:
         """More may differ than is remembered by name: only a new backfill helps."""
         self.has_overflowed = True
@@ -402,10 +412,22 @@ class KeyTable:
             self._owed.pop(place, None)
 
     def swap(self, a: int, b: int) -> None:
-        """A SWAPDB of two databases: what is owed to a key is owed where it is now."""
+        """A SWAPDB of two databases: what is owed to a key is owed where it is now.
+
+        A copy that is on its way, or in somebody's hands, goes by the old name: it is
+        owed again.
+        """
+        together = self._swapped.get(a, {a}) | self._swapped.get(b, {b})
+        self._swapped.update(dict.fromkeys(together, together))
         names = {a: b, b: a}
-        self.unproven = {_moved(place, names): n for place, n in self.unproven.items()}
-        self._owed = {_moved(place, names): None for place in self._owed}
+        moved = {place for place in self.unproven if db_and_key(place)[0] in names}
+        for place in moved:
+            self._owed.pop(place, None)
+        new = {_moved(place, names): 0 for place in moved}
+        self.unproven = {p: n for p, n in self.unproven.items() if p not in moved} | new
+        self._owed.update(dict.fromkeys(new))
+        if new and self.on_owed is not None:
+            self.on_owed()
 
 
 def _moved(place: Place, names: dict[int, int]) -> Place:

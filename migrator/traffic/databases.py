@@ -15,6 +15,9 @@ RESERVED = (14, 15)
 
 
 def swap(d: Draw) -> list[Step]:
+    """Seldom: during a backfill it makes it begin again."""
+    if d.chance(0.7):
+        return size(d)
     a, b = RESERVED if d.chance(0.5) else RESERVED[::-1]
 
     def apply(_: Any) -> object:

@@ -371,6 +371,37 @@ def test_a_flush_forgets_what_it_wiped_and_no_other_database(table: KeyTable) ->
     assert not table.unproven and not table.has_owed
 
 
+def test_a_swap_takes_along_what_is_owed_on_its_way_and_in_somebodys_hands() -> None:
+    table = KeyTable()
+    for key in (b"owed", b"taken", b"sent", b"elsewhere"):
+        table.mark_unproven((5 if key == b"elsewhere" else 3, key))
+    taken = [(3, b"taken"), (3, b"sent"), (5, b"elsewhere")]
+    assert table.take_owed(9) == [(3, b"owed"), *taken]
+    table.owe_again([(3, b"owed")])
+    number = table.copy_appended((3, b"sent"))
+    table.swap(0, 3)
+    # Whoever has one in hand knows it by its old name: that says nothing any more.
+    table.copy_applied((3, b"sent"), number)
+    table.owe_again([(3, b"taken")])
+    assert set(table.unproven) == {b"owed", b"taken", b"sent", (5, b"elsewhere")}
+    assert set(table.take_owed(9)) == {b"owed", b"taken", b"sent"}
+    number = table.copy_appended(b"sent")
+    table.copy_applied(b"sent", number)
+    assert b"sent" not in table.unproven
+
+
+def test_an_expiry_counts_by_every_name_that_a_swap_may_have_given() -> None:
+    table = KeyTable()
+    table.expired(0, b"a")
+    assert set(table.unproven) == {b"a"}
+    table.swap(0, 3)
+    table.swap(3, 4)
+    table.unproven.clear()
+    table.expired(4, b"a")
+    table.expired(5, b"b")
+    assert set(table.unproven) == {b"a", (3, b"a"), (4, b"a"), (5, b"b")}
+
+
 def test_a_second_barrier_is_a_defect_of_the_caller(table: KeyTable) -> None:
     table.close(lambda: None)
     with pytest.raises(AssertionError, match="second barrier"):
