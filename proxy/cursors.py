@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .metrics import CommandClass
+from .op import Op
 from .resp import Request, encode_command
 from .sides import Side
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 TAG = 1 << 62
 
 
-class CursorRead:
+class CursorRead(Op):
     """A SCAN or its kin on the target, whose cursors carry the tag."""
 
     __slots__ = ("session",)

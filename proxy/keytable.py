@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
+from .op import Op
+
 # A key and its database as one hashable value. Database 0 holds nearly all
 # keys of nearly all stores, so its keys stand for themselves.
 Place = bytes | tuple[int, bytes]
@@ -36,7 +38,7 @@ def db_and_key(place: Place) -> tuple[int, bytes]:
 RELEASED = -1
 
 
-class Ticket:
+class Ticket(Op):
     """A place in the order of one operation.
 
     ``lane`` is compared by identity: tickets of one lane do not wait for each
@@ -226,7 +228,7 @@ class KeyTable:
                 # Followers of the same lane may go right behind it.
                 work.extend(reversed(found))
 
-    def _dispatch(self, ticket: Ticket, found: Iterable[Entry]) -> None:
+    def _dispatch(self, ticket: Ticket, found: list[Entry]) -> None:
         for entry in found:
             entry.lane = ticket.lane
             entry.in_flight += 1
@@ -322,7 +324,10 @@ class KeyTable:
     def drops(self, places: Iterable[Place]) -> bool:
         """Whether an effect on these places is dropped, for a copy of one is owed."""
         unproven = self.unproven
-        return any(unproven.get(place) == 0 for place in places)
+        for place in places:  # noqa: SIM110  a generator cannot be compiled into a loop
+            if unproven.get(place) == 0:
+                return True
+        return False
 
     def mark_unproven(self, place: Place) -> None:
         """The two sides may differ here: a copy is owed."""

@@ -12,10 +12,12 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol, cast
+from typing import cast
 
 from .endpoint import Endpoint
-from .resp import ProtocolError, ReplyScanner, encode_command
+from .op import Op
+from .resp import ProtocolError, encode_command
+from .resp.replies import ReplyScanner
 from .resp.values import is_error, parse
 from .sides import Side
 
@@ -25,17 +27,7 @@ PUSH = 62  # ord(">")
 HANDSHAKE_S = 5.0
 
 
-class Op(Protocol):
-    """Something that waits for one reply of a lane."""
-
-    def reply(self, frame: bytes) -> None:
-        """The raw reply frame, called in the order of sending."""
-
-    def lost(self) -> None:
-        """The connection ended first: the outcome is unknown."""
-
-
-class Call:
+class Call(Op):
     """An operation of the proxy's own: a future of the raw reply frame."""
 
     __slots__ = ("at", "future")
@@ -80,8 +72,8 @@ def login_of(endpoint: Endpoint) -> tuple[bytes, bytes] | None:
     return (endpoint.user or "default").encode(), endpoint.password.encode()
 
 
-class Lane(asyncio.Protocol):
-    """See the module's docstring.
+class Lane:
+    """See the module's docstring. An `asyncio.Protocol` by shape: compiled it has no base.
 
     ``user`` is (name, password), or None for a connection that does not
     authenticate. ``after_batch`` runs once behind each batch of replies;
@@ -145,7 +137,7 @@ class Lane(asyncio.Protocol):
     async def _open(self) -> None:
         try:
             async with asyncio.timeout(5.0):
-                await self.endpoint.connect(lambda: self)
+                await self.endpoint.connect(lambda: cast(asyncio.Protocol, self))
         except (OSError, TimeoutError) as error:
             log.warning("%s: cannot connect: %s", self, error)
             self._end(b"-ERR Keyferry cannot reach the %s\r\n" % self.side.label.encode())
@@ -274,6 +266,9 @@ class Lane(asyncio.Protocol):
         if self._transport is not None and self._out:
             out, self._out = self._out, []
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def eof_received(self) -> None:
+        pass  # The connection ends.
 
     def pause_writing(self) -> None:
         self.is_paused = True

@@ -15,13 +15,16 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
-from .commands import COPY_KEYS, Check, Clock, Command
+from .commands import COPY_KEYS, Check, Clock
+from .commands.model import Command
 from .databases import Databases
 from .endpoint import Endpoint
 from .keytable import KeyTable, Place, place_of
 from .lane import Call, Lane, login_of
+from .log import Log
 from .places import hides_inputs, written_places
-from .resp import Request, encode_command
+from .resp.encoder import encode_command
+from .resp.requests import Request
 from .resp.values import is_error, parse, same_reply
 from .sent import (
     ERROR_BYTES,
@@ -37,6 +40,7 @@ from .sent import (
     SentSwap,
     as_one_step,
     is_away_error,
+    sent_effect,
 )
 from .sides import Side
 
@@ -46,7 +50,7 @@ OK = b"+OK\r\n"
 HEARTBEAT_S = 0.5
 
 
-class Mirror:
+class Mirror(Log):
     """The log in one direction: to ``side``, over one connection.
 
     ``run_id`` is the secondary's when its contents were last known to be what
@@ -66,15 +70,13 @@ class Mirror:
         on_connected: Callable[[Side], None] = lambda side: None,
         name: bytes = b"keyferry-mirror",
     ) -> None:
-        self.table = table
+        super().__init__(table)
         self.endpoint = endpoint
         self.side = side
         self.buffer_bytes = buffer_bytes
         self.run_id = run_id
         self.is_connected = False
         self.refusal: str | None = None
-        self.lag_bytes = 0
-        self.lag_operations = 0
         self.divergences = 0
         self.owed_flushes: list[int | None] = []
         self._bracket = bracket
@@ -303,7 +305,7 @@ class Mirror:
         self.lag_bytes += size
         self.lag_operations += 1
         self.table.appended(places)
-        effect = SentEffect(self, places, expected, name, size, self._loop.time(), moved)
+        effect = sent_effect(self, places, expected, name, size, self._loop.time(), moved)
         if self._step is None:
             lane.send(effect, raw)
         else:
@@ -398,7 +400,7 @@ class Mirror:
             return False
         self._db = db
         self.lag_operations += 1
-        effect = SentEffect(self, (), OK, "select", 0, self._loop.time())
+        effect = sent_effect(self, (), OK, "select", 0, self._loop.time())
         raw = encode_command(b"SELECT", b"%d" % db)
         if self._step is None:
             lane.send(effect, raw)
@@ -421,7 +423,7 @@ class Mirror:
         # While a backfill runs, a write to a key that is not copied yet answers
         # differently by right: the key is copied again, and nothing is wrong.
         # What was sent behind an effect that was refused answers otherwise, too.
-        is_known = all(place in self.table.unproven for place in effect.places)
+        is_known = self.table.unproven.keys() >= set(effect.places)
         if not self.table.is_everything_unproven and not is_known:
             self.divergences += 1
             self._on_divergence(effect.name)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from .lane import Lane
 from .metrics import CommandClass
+from .op import Op
 from .ops import Reaction, ignore
 from .resp import Request, encode_command
 
@@ -82,7 +83,7 @@ class Borrowed:
             self.lane.close()
 
 
-class Once:
+class Once(Op):
     """The one command for which a connection was borrowed."""
 
     __slots__ = ("borrowed", "session")

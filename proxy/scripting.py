@@ -220,7 +220,9 @@ def serve(session: Session, command: Command, request: Request) -> bool:
         round_.join(UnnamedCall(round_, session, lane, request, stays=script.stays))
         return True
     places = () if script.written is None else places_written(script, session.db, request)
-    _acquire(ScriptCall(session, lane, command, request, places, session.proxy.now()))
+    call = ScriptCall()
+    call.begin(session, lane, command, request, places, session.proxy.now())
+    _acquire(call)
     return True
 
 
@@ -231,7 +233,9 @@ def _serve_memory(session: Session, command: Command, request: Request) -> bool:
     proxy = session.proxy
     session.count(lane.side, CommandClass.OTHER)
     if command.name.startswith("script|"):
-        _acquire(MemoryChange(session, lane, command, request, (), proxy.now()))
+        change = MemoryChange()
+        change.begin(session, lane, command, request, (), proxy.now())
+        _acquire(change)
     else:
         session.hold()
         proxy.table.close(LibraryChange(session, lane, command, request).go)

@@ -14,17 +14,16 @@ import zlib
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from .commands import Clock, Command, CommandTable
 from .commands.engine import UNKNOWN
 from .endpoint import Endpoint
 from .follower import Follower
-from .keytable import KeyTable
 from .lane import Lane, login_of
-from .metrics import Stats
 from .mirror import Mirror
 from .places import places_of
+from .plane import Plane
 from .resp import Request
 from .scripting import Scripting
 from .session import Session
@@ -60,7 +59,7 @@ class LaneFailure(NamedTuple):
     error: str
 
 
-class Proxy:
+class Proxy(Plane):
     """See the module's docstring. ``endpoints`` are (source, target)."""
 
     def __init__(
@@ -75,19 +74,13 @@ class Proxy:
         tag: str = "",
     ) -> None:
         self.endpoints = endpoints
-        self.commands = commands
-        commands.speak_for(primary)
-        self.primary = primary
+        super().__init__(commands, primary, unproven_limit)
         self.initial_db = endpoints[0].db
         self.max_clients = max_clients
         # Ends the names of our connections that write, so that they are found on the stores.
         self.tag = tag
         self.client_output_limit = client_output_limit
-        self.table = KeyTable(unproven_limit)
-        self.mirror: Mirror | None = None
-        self.stats = Stats()
         self.sessions: set[Session] = set()
-        self.dirty: list[Session] = []
         self.auth_required = False
         self.stale: deque[StaleConnection] = deque(maxlen=1000)
         self.clock_offsets_ms = [0.0, 0.0]
@@ -97,10 +90,7 @@ class Proxy:
         # A script wrote keys that nobody could name or see.
         self.on_unknown_writes: Callable[[], None] = lambda: None
         self.read_percent = 0
-        self.splits_reads = False
         loop = asyncio.get_running_loop()
-        # Not the loop's clock: uvloop's has milliseconds.
-        self.now = time.monotonic
         self._loop = loop
         self._logins: dict[Side, Lane] = {}
         self._admins: dict[Side, Lane] = {}
@@ -125,7 +115,7 @@ class Proxy:
         """Serve clients; returns the port (useful when 0 was asked for). Raises OSError."""
         await self.learn_auth()
         self._server = await self._loop.create_server(
-            lambda: Session(self), host, port, backlog=4096
+            lambda: cast(asyncio.Protocol, Session(self)), host, port, backlog=4096
         )
         self._ticking = self._loop.create_task(self._tick(), name="lanes that hang")
         return int(self._server.sockets[0].getsockname()[1])
@@ -458,7 +448,6 @@ class Proxy:
             # follows waits for that read, as it does at every change of upstream.
             session.forget_lanes()
         self.primary = primary
-        self.commands.speak_for(primary)
         self.epoch += 1
         self.mirror = mirror
         self.shift(read_percent)

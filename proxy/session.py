@@ -18,16 +18,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
 from . import local
-from .commands import Command, Kind
+from .commands import Kind
+from .commands.model import Command
 from .keytable import Place, place_of
 from .lane import Lane
 from .metrics import CommandClass
 from .ops import Barrier, ShiftedRead, Trim, Write
 from .own import Borrowed, Pinned
 from .places import places_of
+from .plane import Client
 from .profile import Profile
-from .resp import LIMITS, UNAUTHENTICATED, Limits, Request, RequestScanner
-from .resp import request as named
+from .resp.limits import LIMITS, UNAUTHENTICATED, Limits
+from .resp.requests import Request, RequestScanner
+from .resp.requests import request as named
 from .serving import SERVE
 from .sides import Side
 
@@ -59,20 +62,18 @@ class Mode(Protocol):
         """All that has come is taken and answered: the client may be waiting."""
 
 
-class Session(asyncio.Protocol):
-    """See the module's docstring."""
+class Session(Client):
+    """See the module's docstring. An `asyncio.Protocol` by shape: compiled it has no such base."""
 
     def __init__(self, proxy: Proxy) -> None:
+        super().__init__(proxy, proxy.initial_db)
         self.proxy = proxy
         self.id = proxy.next_client_id()
         self.user: tuple[bytes, bytes] | None = None
-        self.db = proxy.initial_db
         self.resp = 2
         self.profile = Profile(proxy.now())
         self.transport: asyncio.Transport | None = None
         self.backlog: deque[Request] = deque()
-        self.out: list[bytes] = []
-        self.outstanding = 0
         # Replies behind a shifted read that is being asked of the primary.
         self.stalled: deque[tuple[Request, bytes]] | None = None
         # What takes the client's commands in place of the usual dispatch: a MULTI, say.
@@ -94,8 +95,8 @@ class Session(asyncio.Protocol):
         self._scanner = RequestScanner(UNAUTHENTICATED if proxy.auth_required else LIMITS)
         self._when_closed: list[Callable[[], None]] = []
         self._is_running = False
-        self._is_dirty = False
         self._holds = 0
+        self._ran_at = 0.0
         self._is_slow = False
         self._is_reading = True
         # Bytes that came since the backlog was last empty.
@@ -103,6 +104,7 @@ class Session(asyncio.Protocol):
         self._is_ended = False
         self._protocol_error: bytes | None = None
         # Latency is sampled: one command of each batch that a client sends.
+        self._commands = proxy.stats.commands
         self._sample_at = 0.0
         self._sample_of = (Side.SOURCE, CommandClass.READ)
 
@@ -200,6 +202,8 @@ class Session(asyncio.Protocol):
         if self._is_running or self.is_closed:
             return
         self._is_running = True
+        # When what follows is sent: one look at the clock for all of it.
+        self._ran_at = self.plane.now()
         backlog = self.backlog
         table = self.proxy.table
         while backlog and not self._holds:
@@ -209,7 +213,8 @@ class Session(asyncio.Protocol):
                 break
             request = backlog[0]
             try:
-                has_gone = self._step(request)
+                mode = self.mode
+                has_gone = self.dispatch(request) if mode is None else mode.take(self, request)
             except Exception:
                 # A defect of ours ends this client, and nobody else's wait.
                 log.exception("client %d: %s could not be served", self.id, request.name)
@@ -257,27 +262,17 @@ class Session(asyncio.Protocol):
             else:
                 self.transport.pause_reading()
 
-    def _step(self, request: Request) -> bool:
-        """Dispatch one command; False: it cannot go yet."""
-        if self.mode is not None:
-            return self.mode.take(self, request)
-        return self.dispatch(request)
-
     def dispatch(self, request: Request) -> bool:
         """Dispatch one command as if the client were in no mode; False: it cannot go yet."""
-        command = self.proxy.commands.lookup(request)
+        command = self.plane.commands.lookup(request)
         if command is None or not command.fits(request.argc):
             return self.refuse(self.proxy.commands.check(request) or b"-ERR unknown command\r\n")
         # Servers look at name and arguments first, and then at who asks.
         if not self.may_pass and request.name not in local.BEFORE_LOGIN:
             return self.refuse(local.NOAUTH)
-        return self.serve(command, request)
-
-    def serve(self, command: Command, request: Request) -> bool:
-        """Dispatch a command that is well formed, whatever the client's mode; False: not yet."""
         kind = command.kind
         if kind is Kind.READ:
-            if self.proxy.splits_reads and self.pinned is None:
+            if self.plane.splits_reads and self.pinned is None:
                 return self._read(command, request)
             return self.ask(request, CommandClass.READ)
         if kind is Kind.WRITE:
@@ -298,16 +293,16 @@ class Session(asyncio.Protocol):
     def count(self, side: Side, kind: CommandClass, times: int = 1) -> None:
         """Commands of one kind go to ``side`` now."""
         if not self.outstanding:
-            self._sample_at = self.proxy.now()
+            self._sample_at = self._ran_at
             self._sample_of = (side, kind)
         self.outstanding += 1
-        self.proxy.stats.commands[side][kind] += times
+        self._commands[side][kind] += times
 
     # -- upstreams ---------------------------------------------------------------------
 
     def primary_lane(self) -> Lane:
         lane = self._primary
-        if lane is None or lane.is_lost or lane.side is not self.proxy.primary:
+        if lane is None or lane.is_lost or lane.side is not self.plane.primary:
             if self.pinned is not None:
                 lane = self.pinned.lane(self)
             else:
@@ -381,15 +376,11 @@ class Session(asyncio.Protocol):
             if command.unknown_keys(request):
                 return self.barrier(command, request)
             places = tuple(places_of(self.db, command, request))
-        proxy = self.proxy
         self.count(lane.side, CommandClass.WRITE)
         probe = command.probe(request)
-        op: Write
-        if probe is None:
-            op = Write(self, lane, command, request, places, proxy.now())
-        else:
-            op = Trim(probe, self, lane, command, request, places, proxy.now())
-        if proxy.table.acquire(op):
+        op = Write() if probe is None else Trim(probe)
+        op.begin(self, lane, command, request, places, self._ran_at)
+        if self.plane.table.acquire(op):
             op.dispatch()
         else:
             self.hold()
@@ -428,21 +419,10 @@ class Session(asyncio.Protocol):
         self.answer(error)
         return True
 
-    def reply(self, frame: bytes) -> None:
-        """The raw reply to the oldest outstanding command."""
-        self.outstanding -= 1
-        if self.is_silent:
-            self._kept_back()
-            return
-        self.out.append(frame)
-        if not self._is_dirty:
-            self._is_dirty = True
-            self.proxy.dirty.append(self)
-
     def answer(self, frame: bytes) -> None:
         """A reply of the proxy's own, to a command that is not outstanding."""
         if self.is_silent:
-            self._kept_back()
+            self.kept_back()
         else:
             self.out.append(frame)
 
@@ -455,9 +435,9 @@ class Session(asyncio.Protocol):
     def reply_by_push(self) -> None:
         """The oldest outstanding command is answered, by what was pushed."""
         self.outstanding -= 1
-        self._kept_back()
+        self.kept_back()
 
-    def _kept_back(self) -> None:
+    def kept_back(self) -> None:
         """No reply is written; what it held back goes on as if it had been."""
         if not self.is_closed:
             if self.profile.skips_one:
@@ -466,13 +446,13 @@ class Session(asyncio.Protocol):
 
     def _soil(self) -> None:
         """Have :meth:`flush` called behind the batch of replies."""
-        if not self._is_dirty:
-            self._is_dirty = True
+        if not self.is_dirty:
+            self.is_dirty = True
             self.proxy.dirty.append(self)
 
     def flush(self) -> None:
         """Behind a batch of replies: write them, and go on with what they held back."""
-        self._is_dirty = False
+        self.is_dirty = False
         if self.is_closed:
             return
         if self._sample_at:

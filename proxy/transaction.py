@@ -19,6 +19,7 @@ from . import cursors, local, profile
 from .block import Block, Exec, Item, places_of_items
 from .commands import Command, Kind
 from .metrics import CommandClass
+from .op import Op
 from .ops import Reaction, ignore
 from .own import Borrowed, select
 from .resp import Request
@@ -256,7 +257,7 @@ class Transaction:
         return True
 
 
-class Queued:
+class Queued(Op):
     """A command that the server is asked to queue."""
 
     __slots__ = ("item", "session", "transaction")

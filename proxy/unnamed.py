@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from .keytable import place_of
+from .op import Op
 
 if TYPE_CHECKING:
     from .lane import Lane
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 MAX_CALLS = 100
 
 
-class UnnamedCall:
+class UnnamedCall(Op):
     """One script of one client, on the primary's lane.
 
     stays: it is sure to write in the client's database only.

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from .lane import Lane, login_of
+from .op import Op
 from .resp import encode_command, is_error, parse
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Witness:
                 self._keys.update(message[1])
 
 
-class Answers:
+class Answers(Op):
     """Waits for some replies in a row; those that were lost are None."""
 
     __slots__ = ("count", "frames", "then")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .keys import NO_KEYS, Keys
 
 if TYPE_CHECKING:
-    from ..resp import Request
+    from ..resp.requests import Request
     from .effect import Rule
 
 

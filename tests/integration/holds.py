@@ -14,6 +14,7 @@ import pytest
 from migrator.bulk import Bulk
 from migrator.copy import KeyCopy, Reader
 from migrator.mover import Mover
+from proxy.endpoint import Endpoint
 from proxy.lane import Lane
 from tests.integration.clients import DEADLINE_S
 
@@ -56,44 +57,91 @@ class _Held:
         return copies
 
 
+class _Wire:
+    """Between a lane and its transport: bytes of either direction can be kept here."""
+
+    def __init__(self, lane: Any) -> None:
+        self.lane = lane
+        self.transport: Any = None
+        self.unsent: list[bytes] | None = None
+        self.unseen: list[bytes] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+    # As the lane's protocol.
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.lane.connection_made(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lane.connection_lost(error)
+
+    def data_received(self, data: bytes) -> None:
+        if self.unseen is None:
+            self.lane.data_received(data)
+        else:
+            self.unseen.append(data)
+
+    def eof_received(self) -> None:
+        self.lane.eof_received()
+
+    def pause_writing(self) -> None:
+        self.lane.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.lane.resume_writing()
+
+    # As its transport.
+
+    def write(self, data: bytes) -> None:
+        if self.unsent is None:
+            self.transport.write(data)
+        else:
+            self.unsent.append(data)
+
+
 class Wires:
     """Installed before the first connection is made; see the fixture of this name."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
-        self._silent: dict[Lane, list[bytes]] = {}
-        self._deaf: dict[Lane, list[bytes]] = {}
-        flush, received = Lane._flush, Lane.data_received
-        self._flush, self._received = flush, received
+        connect = Endpoint.connect
 
-        def held_flush(lane: Lane) -> None:
-            if lane not in self._silent:
-                flush(lane)
+        async def wired(endpoint: Endpoint, make: Callable[[], Any]) -> Any:
+            def made() -> Any:
+                protocol = make()
+                return _Wire(protocol) if isinstance(protocol, Lane) else protocol
 
-        def held_received(lane: Lane, data: bytes) -> None:
-            if lane in self._deaf:
-                self._deaf[lane].append(data)
-            else:
-                received(lane, data)
+            return await connect(endpoint, made)
 
-        monkeypatch.setattr(Lane, "_flush", held_flush)
-        monkeypatch.setattr(Lane, "data_received", held_received)
+        monkeypatch.setattr(Endpoint, "connect", wired)
+
+    def _of(self, lane: Lane) -> _Wire:
+        wire = lane._transport
+        assert isinstance(wire, _Wire)
+        return wire
 
     def hold_sending(self, lane: Lane) -> None:
         """What the lane sends from now on stays here."""
-        self._silent[lane] = []
+        self._of(lane).unsent = []
 
     def release_sending(self, lane: Lane) -> None:
-        del self._silent[lane]
-        self._flush(lane)
+        wire = self._of(lane)
+        held, wire.unsent = wire.unsent or [], None
+        if held:
+            wire.transport.write(b"".join(held))
 
     def hold_replies(self, lane: Lane) -> None:
         """What the lane's store answers from now on is not seen."""
-        self._deaf[lane] = []
+        self._of(lane).unseen = []
 
     def release_replies(self, lane: Lane) -> None:
-        for data in self._deaf.pop(lane):
-            self._received(lane, data)
+        wire = self._of(lane)
+        held, wire.unseen = wire.unseen or [], None
+        for data in held:
+            lane.data_received(data)
 
     def after_read(self, key: bytes, then: Callable[[], Any]) -> None:
         """Awaits `then` behind each read of a mover that has `key` among its keys."""

@@ -404,7 +404,7 @@ async def test_a_write_on_the_source_before_the_expiry_of_its_key_on_the_target_
     client = await migration.client()
     await migration.mirroring()
     answered = await client.call(*make)
-    await client.call("PEXPIRE", "k", "250")
+    await client.call("PEXPIRE", "k", "1000")
     await migration.settled()
     look = await migration.direct(migration.source)
 

@@ -84,6 +84,18 @@ class Lane:
     is_lost: bool = False
 
 
+class Table(KeyTable):
+    """Tells of each mark before it is made."""
+
+    def __init__(self, on_mark: Callable[[Place], None]) -> None:
+        super().__init__()
+        self.on_mark = on_mark
+
+    def mark_unproven(self, place: Place) -> None:
+        self.on_mark(place)
+        super().mark_unproven(place)
+
+
 class Running(Ticket):
     """An operation on its way through the world."""
 
@@ -126,9 +138,8 @@ class World:
         pipelines: bool = False,
         is_eager: bool = False,
     ) -> None:
-        self.table = KeyTable()
+        self.table = Table(self._marked)
         self.table.is_everything_unproven = False
-        self.table.mark_unproven = self._marked(self.table.mark_unproven)  # type: ignore[assignment, method-assign]
         self.pipelines = pipelines
         self.is_eager = is_eager
         self.primary: Store = dict.fromkeys(places(keys), ("0",))
@@ -376,14 +387,10 @@ class World:
         if isinstance(mover.op, CopyAlone):
             self.table.release(mover)
 
-    def _marked(self, mark: Callable[[Place], None]) -> Callable[[Place], None]:
-        def marked(place: Place) -> None:
-            for mover in self.movers:
-                if place in mover.places:
-                    mover.lost_keys.add(place)
-            mark(place)
-
-        return marked
+    def _marked(self, place: Place) -> None:
+        for mover in self.movers:
+            if place in mover.places:
+                mover.lost_keys.add(place)
 
     # -- the secondary ----------------------------------------------------------------------
 

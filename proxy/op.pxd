@@ -1,0 +1,6 @@
+# C types for op.py, read by Cython only.
+
+
+cdef class Op:
+    cpdef reply(self, bytes frame)
+    cpdef lost(self)

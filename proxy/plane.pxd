@@ -1,0 +1,28 @@
+# C types for plane.py, read by Cython only.
+
+from .keytable cimport KeyTable
+from .mirror cimport Mirror
+from .op cimport Op
+
+
+cdef class Plane:
+    cdef public object commands
+    cdef public object primary
+    cdef public KeyTable table
+    cdef public Mirror mirror
+    cdef public object stats
+    cdef public list dirty
+    cdef public bint splits_reads
+    cdef public object now
+
+
+cdef class Client(Op):
+    cdef public Plane plane
+    cdef public Py_ssize_t db
+    cdef public list out
+    cdef public Py_ssize_t outstanding
+    cdef public bint is_dirty
+    cdef public bint is_silent
+
+    cpdef kept_back(self)
+    cpdef flush(self)

@@ -1,0 +1,72 @@
+"""What the hot path asks of the proxy, and of a client: the state that each command needs.
+
+Owns nothing but these fields and the two steps that every reply takes. `Proxy` and
+`Session` are the whole of both; they are split so that compiled code reads the fields
+directly, and so that no module needs another one's class before that is made.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from .commands.table import CommandTable
+from .keytable import KeyTable
+from .metrics import Stats
+from .op import Op
+from .sides import Side
+
+if TYPE_CHECKING:
+    from .mirror import Mirror
+
+
+class Plane:
+    """What all clients share. `primary` is the side that executes writes first."""
+
+    __slots__ = ("commands", "dirty", "mirror", "now", "primary", "splits_reads", "stats", "table")
+
+    def __init__(self, commands: CommandTable, primary: Side, unproven_limit: int) -> None:
+        self.commands = commands
+        self.primary = primary
+        self.table = KeyTable(unproven_limit)
+        self.mirror: Mirror | None = None
+        self.stats = Stats()
+        # Clients that have something to write, until the batch of replies is through.
+        self.dirty: list[Client] = []
+        self.splits_reads = False
+        # Not the loop's clock: uvloop's has milliseconds.
+        self.now = time.monotonic
+
+
+class Client(Op):
+    """One client: what has been sent for it, and what is to be written to it."""
+
+    __slots__ = ("db", "is_dirty", "is_silent", "out", "outstanding", "plane")
+
+    def __init__(self, plane: Plane, db: int) -> None:
+        self.plane = plane
+        self.db = db
+        self.out: list[bytes] = []
+        self.outstanding = 0
+        self.is_dirty = False
+        # Nothing more is to be written to it: it is closed, or has asked for silence.
+        self.is_silent = False
+
+    def reply(self, frame: bytes) -> None:
+        """The raw reply to the oldest outstanding command."""
+        self.outstanding -= 1
+        if self.is_silent:
+            self.kept_back()
+            return
+        self.out.append(frame)
+        if not self.is_dirty:
+            self.is_dirty = True
+            self.plane.dirty.append(self)
+
+    def kept_back(self) -> None:
+        """No reply is written; what it held back goes on as if it had been."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Behind a batch of replies: write them, and go on with what they held back."""
+        raise NotImplementedError

@@ -1,0 +1,65 @@
+# C types for session.py, read by Cython only.
+
+cimport cython
+
+from .commands.model cimport Command
+from .keytable cimport KeyTable
+from .lane cimport Lane
+from .ops cimport Write
+from .plane cimport Client, Plane
+from .resp.requests cimport Request, RequestScanner
+
+
+@cython.final
+cdef class Session(Client):
+    cdef public object proxy
+    cdef public object id
+    cdef public object user
+    cdef public object resp
+    cdef public object transport
+    cdef public object backlog
+    cdef public object mode
+    cdef public object stalled
+    cdef public object borrowed
+    cdef public object pinned
+    cdef public bint is_closed
+    cdef public bint may_pass
+    cdef public bint uses_lanes
+    cdef public Lane _lane
+    cdef public Lane _primary
+    cdef public RequestScanner _scanner
+    cdef public bint _is_running
+    cdef public Py_ssize_t _holds
+    cdef public double _ran_at
+    cdef public list _commands
+    cdef public bint _is_slow
+    cdef public bint _is_reading
+    cdef public Py_ssize_t _unsent
+    cdef public bint _is_ended
+    cdef public object _protocol_error
+    cdef public double _sample_at
+    cdef public object _sample_of
+    cdef object __weakref__
+    # What is not hot need not be declared.
+    cdef dict __dict__
+
+    @cython.locals(requests=list)
+    cpdef data_received(self, bytes data)
+    cpdef hold(self)
+    cpdef unhold(self)
+    @cython.locals(table=KeyTable, request=Request, has_gone=cython.bint)
+    cpdef run(self)
+    cpdef _at_rest(self)
+    @cython.locals(wants_more=cython.bint)
+    cpdef _regulate(self)
+    @cython.locals(command=Command, plane=Plane)
+    cpdef bint dispatch(self, Request request) except -1
+    @cython.locals(lane=Lane)
+    cpdef bint ask(self, Request request, object kind) except -1
+    cpdef count(self, object side, object kind, Py_ssize_t times=*)
+    @cython.locals(lane=Lane, plane=Plane)
+    cpdef Lane primary_lane(self)
+    cpdef bint use(self, Lane lane) except -1
+    @cython.locals(lane=Lane, op=Write, plane=Plane)
+    cpdef bint _write_command(self, Command command, Request request) except -1
+    cpdef _write(self)
