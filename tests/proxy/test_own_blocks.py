@@ -215,7 +215,7 @@ async def test_a_swap_takes_along_what_is_owed(mirrored: Proxied) -> None:
         table.mark_unproven((3, b"c"))
         assert await client.calls("SWAPDB 0 3", "GET a") == [b"+OK\r\n", b"$-1\r\n"]
         await mirrored.applied()
-        assert table.take_owed(9) == [(3, b"a"), b"c"]
+        assert set(table.take_owed(9)) == {(3, b"a"), b"c"}
         assert mirrored.target.cli("GET", "b", db=3) == b"2"
 
 

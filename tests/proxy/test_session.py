@@ -155,10 +155,6 @@ async def test_every_client_has_an_id_of_its_own_and_keeps_it(proxied: Proxied) 
         assert ids[0] != ids[1] and all(re.fullmatch(rb":[0-9]+\r\n", each) for each in ids)
         await one.calls("SELECT 1", "HELLO 3", "RESET")
         assert await one.call("CLIENT ID") == ids[0]
-        assert (
-            await one.calls("CLIENT SETINFO LIB-NAME x", "CLIENT SETINFO LIB-VER 1")
-            == [b"+OK\r\n"] * 2
-        )
 
 
 async def test_quit_is_answered_behind_everything_before_it(proxied: Proxied) -> None:
