@@ -88,6 +88,8 @@ class Mirror(Log):
         # Effects of the step that is being appended.
         self._step: list[tuple[SentEffect, bytes]] | None = None
         self._db = 0
+        # The log's database where the step began.
+        self._db_before = 0
         self._databases = Databases()
         self._has_room = asyncio.Event()
         self._lost = asyncio.Event()
@@ -321,6 +323,7 @@ class Mirror(Log):
             yield
             return
         self._step = []
+        self._db_before = self._db
         try:
             yield
         finally:
@@ -396,7 +399,9 @@ class Mirror(Log):
     def _select(self, lane: Lane | None, db: int) -> bool:
         """Change the connection's database. False: the secondary is not known to have it."""
         assert lane is not None
-        if not self._databases.has(lane, db, self._db):
+        # What is asked now goes in front of the step that is being made.
+        current = self._db if self._step is None else self._db_before
+        if not self._databases.has(lane, db, current):
             return False
         self._db = db
         self.lag_operations += 1

@@ -6,6 +6,8 @@ was executed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from proxy.cursors import TAG
@@ -171,6 +173,23 @@ async def test_exec_waits_for_a_write_of_another_lane_to_the_same_key(mirrored: 
         assert await other.replies(1) == [b":2\r\n"]
     await mirrored.applied()
     assert mirrored.target.cli("GET", "k") == mirrored.source.cli("GET", "k") == b"-ba"
+
+
+async def test_a_database_that_is_asked_for_inside_a_step_moves_nothing_of_it(
+    engine: Engine, server_factory: Callable[..., Server]
+) -> None:
+    source, target = (server_factory(engine, args=("--databases", "40")) for _ in range(2))
+    proxied = await started(source, target)
+    await proxied.start_mirror()
+    try:
+        async with proxied.client() as client:
+            await begun(client, "MULTI", "SET a 1", "SELECT 3", "SET b 2", "SELECT 20", "SET c 3")
+            assert (await client.call("EXEC")).startswith(b"*5\r\n+OK")
+        await proxied.applied()
+        assert target.cli("GET", "a") == b"1" and target.cli("GET", "b", db=3) == b"2"
+        assert proxied.proxy.table.unproven.keys() == {(20, b"c")}
+    finally:
+        await proxied.close()
 
 
 async def test_a_client_that_leaves_while_its_exec_is_under_way_is_mirrored_all_the_same(
