@@ -109,7 +109,8 @@ async def command_table(settings: Settings, stores: tuple[Store, Store]) -> Comm
     for store in stores:
         with contextlib.suppress(StoreUnreachable, ReplyError):
             if store.is_reachable:
-                commands.complete(await (await store.connection("admin")).call("COMMAND"))
+                listed = await (await store.connection("admin")).call("COMMAND")
+                commands.complete(listed, store.side)
     if settings.allow_commands:
         log.warning("allowed, and refused otherwise: %s", ", ".join(settings.allow_commands))
     for problem in commands.not_found.values():

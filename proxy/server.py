@@ -75,6 +75,7 @@ class Proxy(Plane):
     ) -> None:
         self.endpoints = endpoints
         super().__init__(commands, primary, unproven_limit)
+        commands.speak_for(primary)
         self.initial_db = endpoints[0].db
         self.max_clients = max_clients
         # Ends the names of our connections that write, so that they are found on the stores.
@@ -448,6 +449,7 @@ class Proxy(Plane):
             # follows waits for that read, as it does at every change of upstream.
             session.forget_lanes()
         self.primary = primary
+        self.commands.speak_for(primary)
         self.epoch += 1
         self.mirror = mirror
         self.shift(read_percent)

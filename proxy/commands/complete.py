@@ -24,11 +24,41 @@ Resolve = Callable[["Request"], Command | None]
 _STATEFUL_FLAGS = {"blocking", "pubsub", "no_auth"}
 STATEFUL = "it is not known to Keyferry, and changes or holds the connection"
 
+# What servers know and do not list: Redis 6.2 QUIT, the later ones the lines of HTTP.
+_UNLISTED = frozenset(("quit", "post", "host:"))
+# Redis 6.2 lists no subcommands. These of its containers came later.
+_LATER = """
+    acl|dryrun client|capa client|import-source client|no-evict client|no-touch client|setinfo
+    cluster|addslotsrange cluster|cancelslotmigrations cluster|delslotsrange cluster|flushslot
+    cluster|getslotmigrations cluster|links cluster|migrateslots cluster|myshardid cluster|shards
+    cluster|slot-stats cluster|syncslots command|docs command|getkeysandflags command|help
+    command|list latency|histogram module|help module|loadex pubsub|shardchannels
+    pubsub|shardnumsub script|show
+"""
+_LATER_SUBCOMMANDS = frozenset(_LATER.split())
 
-def described(command_reply: list[Any]) -> tuple[Dialect, list[Command]]:
-    """The dialect of the server, and every command and subcommand that it describes."""
+
+class Known(NamedTuple):
+    """What one server knows: its wording, and the arity of each command that it lists."""
+
+    dialect: Dialect
+    arities: dict[str, int]
+
+    def has(self, name: str) -> bool:
+        """Of a subcommand that a server would not list: whether there may be one."""
+        if name in self.arities or name in _UNLISTED:
+            return True
+        container, _, sub = name.partition("|")
+        if not sub or self.dialect is not Dialect.REDIS_6:
+            return False
+        return container in self.arities and name not in _LATER_SUBCOMMANDS
+
+
+def described(command_reply: list[Any]) -> tuple[Known, list[Command]]:
+    """What the server knows, and every command and subcommand that it describes."""
     dialect = Dialect.REDIS_7 if any(len(e) > 8 for e in command_reply) else Dialect.REDIS_6
-    return dialect, [command for entry in command_reply for command in _commands(entry)]
+    commands = [command for entry in command_reply for command in _commands(entry)]
+    return Known(dialect, {command.name: command.arity for command in commands}), commands
 
 
 def copy_keys(req: Request, value: Value, clock: Clock) -> Outcome:

@@ -1,6 +1,7 @@
 """Finds the command of a request.
 
-Owns the table: built in, and completed from a server's own COMMAND at start.
+Owns the table: built in, completed from each store's own COMMAND at start, and seen from one of
+them: a client is answered as the primary would answer it.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..sides import Side
 from . import builtin, builtin_server, policy, texts
-from .complete import described
+from .complete import Known, described
 from .keys import NO_KEYS, Keys, keys
 from .model import Command, Kind
 from .texts import Dialect
@@ -19,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class CommandTable:
-    """All commands that the proxy knows.
+    """All commands that the proxy knows, and what the store of one side knows of them.
 
-    dialect: whose wording ``check`` uses; Redis 7's until ``complete`` has seen a Redis 6.
+    dialect: whose wording ``check`` uses.
     in_cluster: the stores are nodes of clusters, so what speaks of those is not passed on.
     not_found: names given to ``allow`` that no store has had so far, with what to say of them.
     """
@@ -29,31 +31,32 @@ class CommandTable:
     def __init__(self, *, in_cluster: bool = False) -> None:
         self.dialect = Dialect.REDIS_7
         self.not_found: dict[str, str] = {}
+        self._side = Side.SOURCE
+        self._known: dict[Side, Known] = {}
+        self._arities: dict[str, int] = {}
+        self._all: dict[str, Command] = {}
+        # Of these, by their names in requests, what the store of ``_side`` knows.
         self._commands: dict[bytes, Command] = {}
         self._subcommands: dict[bytes, dict[bytes, Command]] = {}
         for command in _builtin():
             self._add(command)
         for command in policy.cluster_commands(is_refused=in_cluster):
             self._add(command)
+        self.speak_for(Side.SOURCE)
 
     def __iter__(self) -> Iterator[Command]:
         """Every command and subcommand; containers too."""
-        yield from self._commands.values()
-        for subcommands in self._subcommands.values():
-            yield from subcommands.values()
+        return iter(self._all.values())
 
     def named(self, name: str) -> Command | None:
         """By the table's own name: ``get``, ``xgroup|create``."""
-        container, _, sub = name.upper().encode().partition(b"|")
-        if sub:
-            return self._subcommands.get(container, {}).get(sub)
-        return self._commands.get(container)
+        return self._all.get(name)
 
     def has_subcommands(self, name: str) -> bool:
         return name.upper().encode("latin-1", "replace") in self._subcommands
 
     def lookup(self, req: Request) -> Command | None:
-        """The command of a request; None: unknown here and, after ``complete``, to the server.
+        """The command of a request; None: unknown here, or to the store that is spoken for.
 
         Options that change the kind are taken into account: SORT without STORE is a READ, XREAD
         with BLOCK is UNSUPPORTED.
@@ -66,8 +69,7 @@ class CommandTable:
     def check(self, req: Request) -> bytes | None:
         """The error a server answers before it looks at the command, or None: it is well formed.
 
-        Redis 6.2 judges subcommands only when it executes them, so inside MULTI it would queue
-        what this refuses. The subcommands that it does not know are left to it: they pass.
+        Redis 6.2 judges subcommands only when it executes them: they pass.
         """
         command = self._commands.get(req.name)
         if command is None:
@@ -78,24 +80,18 @@ class CommandTable:
             return None
         sub = self.lookup(req)
         if sub is None:
-            return texts.unknown_subcommand(req, self.dialect)
-        if sub.fits(req.argc):
-            return None
-        if self.dialect is Dialect.REDIS_7:
-            return texts.wrong_arity(sub.name)
-        return texts.unknown_subcommand(req, self.dialect)
+            return texts.unknown_subcommand(req)
+        return None if sub.fits(req.argc) else texts.wrong_arity(sub.name)
 
-    def complete(self, command_reply: list[Any]) -> None:
-        """Take in a server's COMMAND: its arities, and the commands unknown so far.
+    def complete(self, command_reply: list[Any], side: Side = Side.SOURCE) -> None:
+        """Take in the COMMAND of a side's store: its arities, and the commands unknown so far.
 
         What it says is read-only becomes a READ, what it says writes a WRITE whose keys are
         copied, and what says neither is REFUSED, since nobody knows what it would do.
         """
-        self.dialect, found = described(command_reply)
+        self._known[side], found = described(command_reply)
         for command in found:
-            known = self.named(command.name)
-            if known is not None:
-                known.arity = command.arity
+            if command.name in self._all:
                 continue
             self._add(command)
             if command.name in self.not_found:
@@ -104,6 +100,26 @@ class CommandTable:
                     self.allow(command.name)
                 except policy.NotAllowed as error:
                     self.not_found[command.name] = str(error)
+        self.speak_for(self._side)
+
+    def speak_for(self, side: Side) -> None:
+        """From now on, know what the store of this side knows, and say it in its words.
+
+        A store that ``complete`` has not seen knows everything.
+        """
+        self._side = side
+        known = self._known.get(side)
+        self.dialect = Dialect.REDIS_7 if known is None else known.dialect
+        self._commands.clear()
+        for subcommands in self._subcommands.values():
+            subcommands.clear()
+        for command in self._all.values():
+            if known is not None and not known.has(command.name):
+                continue
+            container, _, sub = command.name.upper().encode().partition(b"|")
+            (self._subcommands[container] if sub else self._commands)[sub or container] = command
+            arity = None if known is None else known.arities.get(command.name)
+            command.arity = self._arities[command.name] if arity is None else arity
 
     def allow(self, name: str) -> None:
         """Serve a refused command: ``debug``, ``config|set`` or ``config set``; ``config`` is all
@@ -113,14 +129,14 @@ class CommandTable:
         ``complete`` brings. Raises NotAllowed.
         """
         name = "|".join(name.lower().replace("|", " ").split())
-        subcommands = self._subcommands.get(name.upper().encode(), {})
+        subcommands = [each for each in self if each.name.startswith(f"{name}|")]
         named = self.named(name)
         if named is None:
             if "." not in name:
                 raise policy.NotAllowed(f"there is no command {name!r}")
             self.not_found[name] = f"no store has a command {name!r}"
             return
-        refused = [each for each in (named, *subcommands.values()) if each.kind is Kind.REFUSED]
+        refused = [each for each in (named, *subcommands) if each.kind is Kind.REFUSED]
         if not refused:
             raise policy.NotAllowed(f"{name!r} is not refused")
         ways = [(each, policy.allowed(each)) for each in refused]
@@ -129,19 +145,20 @@ class CommandTable:
             raise policy.NotAllowed(f"{name!r} can never be allowed: {ways[0][1].never}")
         for each, way in possible:
             self._add(policy.in_place_of(each, way.how))
+        self.speak_for(self._side)
 
     def _add(self, command: Command) -> None:
-        container, _, sub = command.name.upper().encode().partition(b"|")
+        self._all[command.name] = command
+        self._arities[command.name] = command.arity
+        container, _, sub = command.name.partition("|")
         if not sub:
-            self._commands[container] = command
             return
-        if container not in self._subcommands:
-            parent = self._commands.setdefault(
-                container, Command(container.decode().lower(), Kind.NODE, -2)
-            )
-            self._subcommands[container] = {}
-            parent.resolve = self._subcommand_of(parent, self._subcommands[container])
-        self._subcommands[container][sub] = command
+        if container not in self._all:
+            self._add(Command(container, Kind.NODE, -2))
+        of_container = self._subcommands.setdefault(container.upper().encode(), {})
+        parent = self._all[container]
+        if parent.resolve is None:
+            parent.resolve = self._subcommand_of(parent, of_container)
 
     def _subcommand_of(
         self, parent: Command, subcommands: dict[bytes, Command]
@@ -150,8 +167,11 @@ class CommandTable:
             if req.argc == 1:
                 return parent
             sub = subcommands.get(req.arg(1).upper())
-            # Redis 6.2 does not list its subcommands: let it say itself what it does not know.
-            return parent if sub is None and self.dialect is Dialect.REDIS_6 else sub
+            if self.dialect is Dialect.REDIS_6 and not (sub and sub.fits(req.argc)):
+                # It does not list its subcommands, and judges them when it executes them: let it
+                # say itself what is wrong.
+                return parent
+            return sub
 
         return resolve
 

@@ -9,6 +9,7 @@ import pytest
 
 from proxy.commands import COPY_KEYS, Clock, Command, CommandTable, Dialect, Kind
 from proxy.resp import parse, request
+from proxy.sides import Side
 from tests.servers import REDIS_6, VALKEY_9, Server, every_engine
 
 from .cases import cases, filled_in
@@ -177,16 +178,16 @@ MALFORMED = [
     "MULTI now",
     "BLPOP k",
     "CLIENT",
+    "EVAL x",
+]
+MALFORMED_SUBCOMMANDS = [
     "client SETNAME",
     "CLIENT SETNAME a b",
     "CLIENT ID x",
-    "EVAL x",
     "xgroup CREATE k",
     "OBJECT ENCODING",
     "XINFO STREAM",
     "MEMORY USAGE",
-]
-UNKNOWN_SUBCOMMANDS = [
     "CLIENT NoSuch a",
     "CLIENT " + "N" * 300,
     "XGROUP NoSuch k",
@@ -202,7 +203,7 @@ def test_check_says_what_the_server_says(server: Server) -> None:
     table.complete(described(server))
     is_6 = server.engine.version[0] < 7
     assert table.dialect is (Dialect.REDIS_6 if is_6 else Dialect.REDIS_7)
-    calls = [words(line) for line in MALFORMED + ([] if is_6 else UNKNOWN_SUBCOMMANDS)]
+    calls = [words(line) for line in MALFORMED + ([] if is_6 else MALFORMED_SUBCOMMANDS)]
     calls += [[b"no\r\nsuch", b"a\r\nb"], [b"no\0such", b"a\0b"], [b"\xff\xfe", b"'\\"]]
     with Wire(server) as wire:
         for args in calls:
@@ -210,12 +211,13 @@ def test_check_says_what_the_server_says(server: Server) -> None:
             assert table.check(req) == wire.exchange(req.raw, 1)[0], args
 
 
-def test_redis_6_is_asked_about_subcommands_that_nobody_knows(
+def test_redis_6_is_asked_about_subcommands_that_it_does_not_know(
     server_factory: Callable[..., Server],
 ) -> None:
     table = CommandTable()
     table.complete(described(server_factory(REDIS_6)))
-    for line in UNKNOWN_SUBCOMMANDS:
+    later = ["CLIENT NO-TOUCH on", "client setinfo LIB-NAME x", "MODULE LOADEX x"]
+    for line in MALFORMED_SUBCOMMANDS + later:
         assert table.check(request(*words(line))) is None, line
         command = one(table, line)
         assert command is not None
@@ -226,7 +228,8 @@ def test_what_does_not_fit_has_an_error() -> None:
     for dialect in Dialect:
         table = CommandTable()
         table.dialect = dialect
-        for line in MALFORMED:
+        is_7 = dialect is Dialect.REDIS_7
+        for line in MALFORMED + (MALFORMED_SUBCOMMANDS if is_7 else []):
             command = one(table, line)
             if command is None or not command.fits(len(words(line))):
                 assert table.check(request(*words(line))) is not None, line
@@ -236,6 +239,32 @@ def test_what_is_well_formed_passes() -> None:
     table = CommandTable()
     for line in [*CALLS.split("\n")[1:-1], "PING", "PING x", "COMMAND", "CLIENT ID", "QUIT"]:
         assert table.check(request(*words(line))) is None, line
+
+
+def test_the_table_knows_what_the_side_knows_that_it_speaks_for(
+    server_factory: Callable[..., Server],
+) -> None:
+    table = CommandTable()
+    for side, engine in ((Side.SOURCE, REDIS_6), (Side.TARGET, VALKEY_9)):
+        table.complete(described(server_factory(engine)), side)
+    newer = ("MSETEX 1 k v", "GETX", "EXPIRE k 1 NX", "LCS a b", "CLIENT NO-TOUCH on")
+
+    def fitting() -> list[str]:
+        found = [(line, one(table, line)) for line in newer]
+        return [
+            line for line, c in found if c and c.kind is not Kind.NODE and c.fits(len(words(line)))
+        ]
+
+    assert fitting() == []
+    assert table.check(request(b"LCS", b"a")) == (
+        b"-ERR unknown command `LCS`, with args beginning with: `a`, \r\n"
+    )
+    table.speak_for(Side.TARGET)
+    assert fitting() == [line for line in newer if line != "GETX"]
+    assert table.check(request(b"LCS")) == b"-ERR wrong number of arguments for 'lcs' command\r\n"
+    assert one(table, "STRALGO LCS KEYS a b") is None
+    table.speak_for(Side.SOURCE)
+    assert fitting() == [] and one(table, "STRALGO LCS KEYS a b") is not None
 
 
 @every_engine

@@ -1,0 +1,68 @@
+"""Where a reply through the proxy need not be the bytes of a direct one: all of it, with reasons.
+
+Two servers that were told the same still differ in what comes from chance, from the clock and from
+the process; and where the proxy answers itself, it cannot know all that a server knows. Whatever
+is not in these tables is compared byte for byte.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tests.surface.sameness import (
+    Same,
+    fields_but,
+    in_any_order,
+    near,
+    pairs_in_any_order,
+    same_shape,
+    same_type,
+    words_in_any_order,
+)
+
+HASHED = "in the order of a hash table, whose seed is random"
+CHANCE = "chosen at random"
+CLOCK = "counts from now: the two sides are asked one after the other"
+PROCESS = "of the server's process: ids, addresses, memory, uptime, counters"
+OWN_ID = "connections are counted by the proxy, not by the store"
+
+
+class Why(NamedTuple):
+    reason: str
+    same: Same
+
+
+_ORDER = """
+    smembers sinter sunion sdiff keys scan sscan zscan clusterscan hkeys hvals
+    command command|list command|info command|docs acl|cat acl|users
+    pubsub|channels pubsub|shardchannels function|list
+"""
+_PROCESS = """
+    info lolwut memory|stats memory|malloc-stats memory|doctor latency|doctor latency|latest
+    latency|histogram slowlog|get slowlog|len commandlog|get commandlog|len acl|log
+    cluster|info cluster|nodes cluster|myid cluster|myshardid cluster|shards
+"""
+
+
+def _each(names: str, reason: str, same: Same) -> dict[str, Why]:
+    return dict.fromkeys(names.split(), Why(reason, same))
+
+
+REPLIES: dict[str, Why] = {
+    **_each(_ORDER, HASHED, in_any_order),
+    **_each("hgetall hscan config|get", HASHED, pairs_in_any_order),
+    **_each("acl|list acl|getuser", HASHED, words_in_any_order),
+    **_each("spop srandmember hrandfield zrandmember acl|genpass", CHANCE, same_shape),
+    **_each("randomkey", CHANCE, same_type),
+    **_each("ttl expiretime httl hexpiretime", CLOCK, near(60)),
+    **_each("pttl pexpiretime hpttl hpexpiretime", CLOCK, near(60_000)),
+    **_each("xpending xinfo|stream xinfo|consumers", CLOCK, near(60_000)),
+    **_each("time lastsave object|idletime", CLOCK, near(60_000_000)),
+    **_each("xadd", "ids of XADD * are times", near(60_000)),
+    **_each(_PROCESS, PROCESS, same_type),
+    **_each("memory|usage", PROCESS, same_shape),
+    **_each("role", "the offset of replication counts what else was sent", near(1e12)),
+    **_each("client|id", OWN_ID, same_type),
+    **_each("hello", OWN_ID, fields_but(b"id")),
+}
+"""By command, as the command table names it; inside a block the same holds for its element."""
