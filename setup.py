@@ -34,6 +34,9 @@ COMPILED = (
     "proxy.own",
     "proxy.block",
     "proxy.cursors",
+    "proxy.waiter",
+    "proxy.attempt",
+    "proxy.blocking",
 )
 
 DIRECTIVES = {

@@ -110,6 +110,11 @@ class Controller:
         # Behind a fence: a write that was sent before the mirror began is answered
         # before the first key is read.
         await proxy.fence()
+        try:
+            await proxy.parking.recall()
+        except BaseException:
+            proxy.release()
+            raise
         table.touch_everything()
         if not position.is_done:
             table.is_everything_unproven = True
@@ -409,6 +414,7 @@ class Controller:
         )
         mirror, self.proxy.mirror = self.proxy.mirror, None
         self.proxy.shift(read_percent)
+        self.proxy.parking.unmirrored()
         assert copying is not None
         await copying.stop()
         if mirror is not None:

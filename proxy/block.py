@@ -21,7 +21,7 @@ from .own import Borrowed
 from .places import places_of, written_places
 from .resp import Request
 from .resp.encoder import array
-from .sent import ERROR_BYTES, EXEC, MULTI, split_array
+from .sent import ERROR_BYTES, EXEC, MULTI, is_executed, split_array
 from .sides import Side
 from .unnamed import mark_seen
 
@@ -238,6 +238,9 @@ class Exec(Ticket):
             table.close(self.go)
         elif table.acquire(self):
             self.go()
+        parking = self.session.proxy.parking
+        if parking.waiting:
+            parking.behind_block(self.session, self.lane, self.db, self.items)
 
     def go(self) -> None:
         proxy = self.session.proxy
@@ -314,8 +317,3 @@ class Exec(Ticket):
         else:
             table.release(self)
         self.session.unhold()
-
-
-def is_executed(frame: bytes) -> bool:
-    """Whether an EXEC was carried out: not refused, and no watched key has changed."""
-    return frame.startswith(b"*") and not frame.startswith(b"*-")

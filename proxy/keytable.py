@@ -255,10 +255,16 @@ class KeyTable:
         while gate and not self.is_closed:
             gate.popleft()()
 
-    def when_open(self, callback: Callable[[], None]) -> None:
-        """Run ``callback`` when the barrier is released, in order of arrival."""
+    def when_open(self, callback: Callable[[], None], *, is_first: bool = False) -> None:
+        """Run ``callback`` when the barrier is released, in order of arrival.
+
+        is_first: it belongs to the barrier, and goes in front of all who have come.
+        """
         assert self.is_closed
-        self._at_the_gate.append(callback)
+        if is_first:
+            self._at_the_gate.appendleft(callback)
+        else:
+            self._at_the_gate.append(callback)
 
     # -- leases -----------------------------------------------------------------
 

@@ -29,6 +29,16 @@ class Pinned(Protocol):
         """The connection to the primary, in the client's database."""
 
 
+class Mode(Protocol):
+    """What takes a client's commands in place of the usual dispatch."""
+
+    def take(self, session: Session, request: Request) -> bool:
+        """The client's next command. False: it cannot go yet."""
+
+    def at_rest(self, session: Session) -> None:
+        """All that has come is taken and answered: the client may be waiting."""
+
+
 def select(lane: Lane, db: int) -> None:
     """Bring a client's own connection to a database that the client is known to use."""
     if lane.db != db:

@@ -14,6 +14,7 @@ cdef class Plane:
     cdef public list dirty
     cdef public bint splits_reads
     cdef public object now
+    cdef public dict waiting
 
 
 cdef class Client(Op):

@@ -11,19 +11,23 @@ import time
 from typing import TYPE_CHECKING
 
 from .commands.table import CommandTable
-from .keytable import KeyTable
+from .keytable import KeyTable, Place
 from .metrics import Stats
 from .op import Op
 from .sides import Side
 
 if TYPE_CHECKING:
     from .mirror import Mirror
+    from .waiter import Waiter
 
 
 class Plane:
     """What all clients share. `primary` is the side that executes writes first."""
 
-    __slots__ = ("commands", "dirty", "mirror", "now", "primary", "splits_reads", "stats", "table")
+    __slots__ = (
+        "commands", "dirty", "mirror", "now", "primary", "splits_reads", "stats", "table",
+        "waiting",
+    )  # fmt: skip
 
     def __init__(self, commands: CommandTable, primary: Side, unproven_limit: int) -> None:
         self.commands = commands
@@ -34,6 +38,8 @@ class Plane:
         # Clients that have something to write, until the batch of replies is through.
         self.dirty: list[Client] = []
         self.splits_reads = False
+        # Who waits at a place for something to come, in order of arrival.
+        self.waiting: dict[Place, dict[Waiter, None]] = {}
         # Not the loop's clock: uvloop's has milliseconds.
         self.now = time.monotonic
 

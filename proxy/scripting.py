@@ -243,7 +243,10 @@ def _serve_memory(session: Session, command: Command, request: Request) -> bool:
 
 
 def _acquire(op: Write) -> None:
-    if op.session.proxy.table.acquire(op):
+    proxy = op.session.proxy
+    if proxy.table.acquire(op):
         op.dispatch()
     else:
         op.session.hold()
+    if proxy.parking.waiting:
+        proxy.parking.wrote(op.places, session=op.session, lane=op.lane)

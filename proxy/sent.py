@@ -64,6 +64,11 @@ def split_array(frame: bytes) -> list[bytes]:
     return ReplyScanner().feed(frame[frame.index(b"\r\n") + 2 :])
 
 
+def is_executed(frame: bytes) -> bool:
+    """Whether an EXEC was carried out: not refused, and no watched key has changed."""
+    return frame.startswith(b"*") and not frame.startswith(b"*-")
+
+
 def is_away_error(frame: bytes) -> bool:
     return frame.startswith(AWAY)
 

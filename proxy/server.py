@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, cast
 
+from .blocking import Parking
 from .commands import Clock, Command, CommandTable
 from .commands.engine import UNKNOWN
 from .endpoint import Endpoint
@@ -99,6 +100,7 @@ class Proxy(Plane):
         self.subscriptions = Subscriptions(self)
         self.scripting = Scripting(self)
         self.followers: list[Follower] = [self.subscriptions, self.scripting.copies]
+        self.parking = Parking(self)
         self._lanes: dict[tuple[Side, User, int, int], Lane] = {}
         # Raised by each flip: what a client watched before it cannot be told any more.
         self.epoch = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import cursors, local, own, scripting, subscribing, transaction
+from . import blocking, cursors, local, own, scripting, subscribing, transaction
 from .commands import Command, Kind
 from .resp import Request
 
@@ -33,6 +33,7 @@ def barrier(session: Session, command: Command, request: Request) -> bool:
 
 SERVE: dict[Kind, Serve] = {
     Kind.BARRIER: barrier,
+    Kind.BLOCKING: blocking.serve,
     Kind.CURSOR: cursors.serve,
     Kind.LOCAL: local.serve,
     Kind.OWN: own.serve,

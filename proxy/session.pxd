@@ -35,7 +35,7 @@ cdef class Session(Client):
     cdef public bint _is_slow
     cdef public bint _is_reading
     cdef public Py_ssize_t _unsent
-    cdef public bint _is_ended
+    cdef public bint has_hung_up
     cdef public object _protocol_error
     cdef public double _sample_at
     cdef public object _sample_of

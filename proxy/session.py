@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from . import local
 from .commands import Kind
@@ -24,7 +24,7 @@ from .keytable import Place, place_of
 from .lane import Lane
 from .metrics import CommandClass
 from .ops import Barrier, ShiftedRead, Trim, Write
-from .own import Borrowed, Pinned
+from .own import Borrowed, Mode, Pinned
 from .places import places_of
 from .plane import Client
 from .profile import Profile
@@ -37,6 +37,7 @@ from .sides import Side
 if TYPE_CHECKING:
     from .server import Proxy
     from .subscribing import Subscriber
+    from .waiter import Waiter
 
 log = logging.getLogger("keyferry.session")
 
@@ -50,16 +51,6 @@ MAX_UNSENT = 1024 * 1024
 MAX_REQUEST = 1024 * 1024 * 1024
 # Bytes of a request that is not kept once it has been served.
 LARGE = 1024
-
-
-class Mode(Protocol):
-    """What takes a client's commands in place of the usual dispatch."""
-
-    def take(self, session: Session, request: Request) -> bool:
-        """The client's next command. False: it cannot go yet."""
-
-    def at_rest(self, session: Session) -> None:
-        """All that has come is taken and answered: the client may be waiting."""
 
 
 class Session(Client):
@@ -84,6 +75,8 @@ class Session(Client):
         self.pinned: Pinned | None = None
         # What the client is subscribed to, with the connection that its messages come on.
         self.subscriber: Subscriber | None = None
+        # The command that it waits in.
+        self.waiter: Waiter | None = None
         self.is_closed = False
         # Replies are not written: the client is gone, or has asked for silence (CLIENT REPLY).
         self.is_silent = False
@@ -101,7 +94,8 @@ class Session(Client):
         self._is_reading = True
         # Bytes that came since the backlog was last empty.
         self._unsent = 0
-        self._is_ended = False
+        # Nothing more comes from the client.
+        self.has_hung_up = False
         self._protocol_error: bytes | None = None
         # Latency is sampled: one command of each batch that a client sends.
         self._commands = proxy.stats.commands
@@ -124,6 +118,8 @@ class Session(Client):
                 borrowed.discard()
         if self.subscriber is not None:
             self.subscriber.end()
+        if self.waiter is not None:
+            self.waiter.leave()
         self.proxy.leave(self)
         callbacks, self._when_closed = self._when_closed, []
         for callback in callbacks:
@@ -135,8 +131,10 @@ class Session(Client):
 
     def eof_received(self) -> bool:
         # What a client sent before it hung up is still carried out, as a server does.
-        self._is_ended = True
+        self.has_hung_up = True
         self.run()
+        if self.waiter is not None:
+            self.waiter.hung_up()
         return not self.is_closed
 
     def pause_writing(self) -> None:
@@ -241,7 +239,7 @@ class Session(Client):
             self.proxy.stats.client_error("protocol")
             self.answer(self._protocol_error)
             self.close()
-        elif self._is_ended:
+        elif self.has_hung_up:
             self.close()
 
     def _regulate(self) -> None:
@@ -384,6 +382,8 @@ class Session(Client):
             op.dispatch()
         else:
             self.hold()
+        if self.plane.waiting:
+            self.proxy.parking.behind(self, lane, command, request, places)
         return True
 
     def barrier(self, command: Command, request: Request) -> bool:
@@ -394,6 +394,8 @@ class Session(Client):
         self.count(lane.side, CommandClass.WRITE)
         self.hold()
         self.proxy.table.close(Barrier(self, lane, command, request).go)
+        if self.plane.waiting:
+            self.proxy.parking.behind_barrier(self.db, command, request)
         return True
 
     def _read(self, command: Command, request: Request) -> bool:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from .lane import Lane
+    from .own import Mode
     from .server import Proxy
-    from .session import Mode, Session
+    from .session import Session
     from .sides import Side
 
 # Connections that are opened and subscribed at a time, before a flip.

@@ -139,6 +139,8 @@ class Transaction:
             op.dispatch()
         else:
             session.hold()
+        if proxy.parking.waiting:
+            proxy.parking.behind_block(session, lane, op.db, self.items)
         return True
 
     # -- on a connection of the client's own -----------------------------------------------

@@ -124,6 +124,8 @@ class Round:
             {call.db for call in calls},
             stays=all(call.stays for call in calls),
         )
+        if self.proxy.parking.waiting:
+            self.proxy.parking.wrote_anything()
         self.proxy.table.open()
 
 

@@ -87,6 +87,12 @@ WRITES = """
     zremrangebyscore 4 w1       zunionstore -4 w1;r#2
 """
 
+BLOCKING = """
+    blmove 6 w1+2               blmpop -5 w#2               blpop -3 w1..-2
+    brpop -3 w1..-2             brpoplpush 4 w1+2           bzmpop -5 w#2
+    bzpopmax -3 w1..-2          bzpopmin -3 w1..-2
+"""
+
 BARRIERS = "flushall -1 -  flushdb -1 -  swapdb 3 -"
 
 CURSORS = "scan -2 -  hscan -3 r1  sscan -3 r1  zscan -3 r1"
@@ -109,13 +115,21 @@ SPECIAL_KEYS: dict[str, Keys] = {
 """The keys of the rows with ``*``: behind a keyword."""
 
 MOVES_DATA = """
-    bitop copy georadius georadiusbymember geosearchstore lmove move pfmerge rename renamenx
-    rpoplpush sdiffstore sinterstore smove sort sunionstore zdiffstore zinterstore zrangestore
-    zunionstore
+    bitop blmove brpoplpush copy georadius georadiusbymember geosearchstore lmove move pfmerge
+    rename renamenx rpoplpush sdiffstore sinterstore smove sort sunionstore zdiffstore
+    zinterstore zrangestore zunionstore
 """
 """Writes whose outcome depends on other keys than the ones they write."""
 
 RULES: dict[str, Rule] = {
+    "blmove": lists.blmove,
+    "blmpop": lists.blmpop,
+    "blpop": lists.blpop,
+    "brpop": lists.brpop,
+    "brpoplpush": lists.brpoplpush,
+    "bzmpop": zsets.zmpop,
+    "bzpopmax": zsets.bzpop,
+    "bzpopmin": zsets.bzpop,
     "copy": generic.copy,
     "delifeq": strings.delifeq,
     "expire": expiry.expire,
@@ -196,4 +210,4 @@ BLOCKS: dict[str, Callable[[Request], bool]] = {
     "xread": options.blocks,
     "xreadgroup": options.blocks,
 }
-"""Commands that are not supported yet when this holds of the request."""
+"""Commands that wait when this holds of the request."""

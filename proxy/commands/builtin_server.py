@@ -5,8 +5,6 @@ One line per command: name and arity. What is refused is in :mod:`proxy.commands
 
 from __future__ import annotations
 
-BLOCKS_NOTE = "blocking commands; send the form that does not wait, and ask again"
-
 CONTAINERS = """
     acl -2  client -2  cluster -2  command -1  commandlog -2  config -2  function -2  latency -2
     memory -2  module -2  object -2  pubsub -2  script -2  slowlog -2  xgroup -2  xinfo -2
@@ -57,10 +55,6 @@ SUBSCRIPTIONS = """
 """
 
 UNSUPPORTED = {
-    BLOCKS_NOTE: """
-        blmove 6  blmpop -5  blpop -3  brpop -3  brpoplpush 4  bzmpop -5  bzpopmax -3
-        bzpopmin -3
-    """,
     "client-side caching": """
         client|caching 3  client|getredir 2  client|tracking -3  client|trackinginfo 2
     """,

@@ -197,6 +197,7 @@ def _builtin() -> Iterator[Command]:
     for text, kind in (
         (builtin.READS, Kind.READ),
         (builtin.WRITES, Kind.WRITE),
+        (builtin.BLOCKING, Kind.BLOCKING),
         (builtin.BARRIERS, Kind.BARRIER),
         (builtin.CURSORS, Kind.CURSOR),
         (builtin.SCRIPTS, Kind.SCRIPT),
@@ -236,9 +237,7 @@ def _with_variants(name: str, kind: Kind, arity: int, spec: Keys) -> Command:
         read = Command(name, Kind.READ, arity, spec.read_only(), unknown_keys=command.unknown_keys)
         command.resolve = _choice(writes, command, read)
     elif blocks is not None:
-        blocking = Command(
-            f"{name}|block", Kind.UNSUPPORTED, arity, note=builtin_server.BLOCKS_NOTE
-        )
+        blocking = Command(f"{name}|block", Kind.BLOCKING, arity, spec, command.effect)
         command.resolve = _choice(blocks, blocking, command)
     return command
 

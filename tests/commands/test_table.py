@@ -118,9 +118,9 @@ def test_the_table_has_no_command_that_no_server_has(
         ("PFCOUNT a", Kind.WRITE, "pfcount"),
         ("PFCOUNT a b", Kind.READ, "pfcount"),
         ("XREAD STREAMS block 0", Kind.READ, "xread"),
-        ("XREAD COUNT 1 block 0 STREAMS a 0", Kind.UNSUPPORTED, "xread|block"),
+        ("XREAD COUNT 1 block 0 STREAMS a 0", Kind.BLOCKING, "xread|block"),
         ("XREADGROUP GROUP block block STREAMS a >", Kind.WRITE, "xreadgroup"),
-        ("XREADGROUP GROUP g c BLOCK 5 STREAMS a >", Kind.UNSUPPORTED, "xreadgroup|block"),
+        ("XREADGROUP GROUP g c BLOCK 5 STREAMS a >", Kind.BLOCKING, "xreadgroup|block"),
     ],
 )
 def test_lookup(line: str, kind: Kind, name: str) -> None:
@@ -149,11 +149,11 @@ def test_what_is_not_served_says_what_and_why() -> None:
 
 
 def test_a_refusal_is_one_line_that_names_the_command() -> None:
-    command = one(CommandTable(), "BLPOP k 0")
+    command = one(CommandTable(), "SAVE")
     assert command is not None
     assert command.error == (
-        b"-ERR Keyferry does not support 'blpop' yet: blocking commands;"
-        b" send the form that does not wait, and ask again\r\n"
+        b"-ERR Keyferry refuses 'save': it would stop or disturb a store in use;"
+        b" send it to the store directly\r\n"
     )
 
 

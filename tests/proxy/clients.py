@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.commands import CommandTable
+from proxy.commands import CommandTable, Engine
 from proxy.endpoint import Endpoint
 from proxy.mirror import Mirror
 from proxy.resp import ReplyScanner, Request, RequestScanner, encode_command
@@ -49,7 +49,8 @@ class Client:
         self.reader = reader
         self.writer = writer
         self._scanner = ReplyScanner()
-        self._frames: list[bytes] = []
+        # What has come and was not asked for yet.
+        self.frames: list[bytes] = []
 
     def send(self, *lines: str) -> None:
         self.writer.write(encoded(*lines))
@@ -57,13 +58,19 @@ class Client:
     async def replies(self, count: int) -> list[bytes]:
         """The next raw reply frames."""
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while len(self._frames) < count:
+            while len(self.frames) < count:
                 data = await self.reader.read(1 << 20)
                 if not data:
-                    raise ConnectionError(f"closed behind {self._frames[:3]!r}")
-                self._frames += self._scanner.feed(data)
-        taken, self._frames = self._frames[:count], self._frames[count:]
+                    raise ConnectionError(f"closed behind {self.frames[:3]!r}")
+                self.frames += self._scanner.feed(data)
+        taken, self.frames = self.frames[:count], self.frames[count:]
         return taken
+
+    async def glance(self) -> None:
+        """Take in what has come."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.001):
+                self.frames += self._scanner.feed(await self.reader.read(1 << 20))
 
     async def call(self, line: str) -> bytes:
         self.send(line)
@@ -77,7 +84,7 @@ class Client:
     async def rest(self) -> bytes:
         """Everything until the other end hangs up."""
         async with asyncio.timeout(DEADLINE_SECONDS):
-            data = b"".join(self._frames)
+            data = b"".join(self.frames)
             with contextlib.suppress(ConnectionError):
                 while chunk := await self.reader.read(1 << 20):
                     data += chunk
@@ -155,4 +162,7 @@ async def started(
     commands = CommandTable()
     commands.complete(source.cli("COMMAND"))
     proxy = Proxy(endpoints, commands, **options)
+    for side, server in zip(Side, (source, target), strict=True):
+        engine = server.engine
+        proxy.engines[side] = Engine.of(engine.kind, ".".join(map(str, engine.version)))
     return Proxied(proxy, await proxy.listen("127.0.0.1", 0), source, target)

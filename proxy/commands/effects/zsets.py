@@ -35,6 +35,11 @@ def zmpop(req: Request, value: Value, clock: Clock) -> Outcome:
     return _removed(key, [member for member, _score in pairs])
 
 
+def bzpop(req: Request, value: Value, clock: Clock) -> Outcome:
+    """ZREM of the member that it took, of the key that it found."""
+    return NOTHING if value is None else _removed(value[0], [value[1]])
+
+
 def aggregate_store(req: Request, value: Value, clock: Clock) -> Outcome:
     """As it is; of more than two inputs, added up, what it stored is copied.
 

@@ -1,0 +1,476 @@
+"""Clients that wait for a key to hold something: parked in the proxy (design, section 4).
+
+Owns who waits for what, and who is tried for behind which write: first come, first served. A new
+client is tried for at once; when nothing is there it waits here, and right behind each write to
+one of its keys, under the next ticket, the command of the first who waits is sent again. So a
+store's connections never wait, effects are exact, and a flip is nothing special.
+
+While nothing is mirrored a store may be written past the proxy, by applications that have not
+moved yet: then a client waits in the store itself, on a connection of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from .attempt import NULLS, Attempt, Part, first_part
+from .commands import Command, Kind
+from .commands.blocking import ANYTHING, GONE, ONE_ELEMENT, Push, Waits, pushed, together
+from .commands.engine import Engine
+from .keytable import Place, db_and_key
+from .lane import Lane
+from .op import Op
+from .ops import Reaction
+from .own import Borrowed, select
+from .places import places_of
+from .resp import Request, encode_command
+from .waiter import Waiter
+
+if TYPE_CHECKING:
+    from .block import Item
+    from .server import Proxy
+    from .session import Session
+
+log = logging.getLogger("keyferry.blocking")
+
+# Executed by nobody while clients are paused, and of no effect: a CLIENT UNBLOCK behind it never
+# meets a client that is held by a pause, which ends many servers (facts, finding 1).
+_NOT_PAUSED = encode_command(b"PFCOUNT", b"keyferry:nothing")
+_RECALL_PAUSE_S = 0.001
+_RETRY_S = 0.05
+# Where others write past the proxy: how often, and for how many keys at once, is looked.
+POLL_S = 0.25
+_POLLED = 100
+
+
+def serve(session: Session, command: Command, request: Request) -> bool:
+    """A command that waits. False: it cannot go yet."""
+    if not session.use(session.primary_lane()):
+        return False
+    session.proxy.parking.begin(session, command, request)
+    return True
+
+
+class Parking:
+    """See the module's docstring. ``waiting``: who waits at a place, in order of arrival."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+        self.waiting = proxy.waiting
+        # Those that wait in the store.
+        self.blocked: dict[Waiter, Blocked] = {}
+        # Somebody writes past the proxy, so that nothing tells when to try.
+        self.has_other_writers = False
+        self._polling: asyncio.TimerHandle | None = None
+
+    @property
+    def engine(self) -> Engine:
+        return self.proxy.engines[self.proxy.primary]
+
+    @property
+    def count(self) -> int:
+        """How many clients wait."""
+        return len({waiter for waiters in self.waiting.values() for waiter in waiters}) + len(
+            self.blocked
+        )
+
+    # -- arrival -------------------------------------------------------------------------------
+
+    def begin(self, session: Session, command: Command, request: Request) -> None:
+        """Try for a new client; it waits when nothing is there."""
+        waiter = Waiter(self, session, command, request)
+        waiter.begin()
+        if self.proxy.mirror is not None:
+            self._register(waiter)
+        attempt = Attempt(self, [first_part(waiter)], None)
+        attempt.start()
+        self._chain(attempt, [waiter])
+
+    def begin_again(self, part: Part) -> None:
+        """The same, alone on its keys."""
+        self._unless_closed(lambda: Attempt(self, [part], None, is_alone=True).start())
+
+    def _unless_closed(self, callback: Callable[[], None]) -> None:
+        table = self.proxy.table
+        if table.is_closed:
+            table.when_open(callback)
+        else:
+            callback()
+
+    def _register(self, waiter: Waiter) -> None:
+        for place in waiter.places:
+            self.waiting.setdefault(place, {})[waiter] = None
+        if self.has_other_writers:
+            self._poll_later()
+
+    def forget(self, waiter: Waiter) -> None:
+        """It waits no more."""
+        self.blocked.pop(waiter, None)
+        for place in waiter.places:
+            waiters = self.waiting.get(place)
+            if waiters is not None:
+                waiters.pop(waiter, None)
+                if not waiters:
+                    del self.waiting[place]
+
+    def later(self, waiter: Waiter) -> None:
+        """A try for it is over, and it may wait on: what comes next."""
+        if waiter.is_gone:
+            return
+        if waiter.is_parked and waiter.must_give_up:
+            waiter.give_up()
+        elif waiter.claims:
+            waiter.claims[0].proceed()
+        elif waiter.session.has_hung_up:
+            # As a server does where a client ends its connection while it waits.
+            waiter.session.close()
+            waiter.leave()
+        elif self.proxy.mirror is None:
+            self._block(waiter)
+        else:
+            self._register(waiter)
+            retries, waiter.retries = waiter.retries, set()
+            for place in retries:
+                self._unless_closed(partial(self._retry, waiter, place))
+
+    def _retry(self, waiter: Waiter, place: Place) -> None:
+        if not waiter.is_gone and not waiter.claims:
+            self._attempt([waiter], place, Push(frozenset((waiter.form.waits,)), 1))
+
+    def retry_in_a_while(self, waiter: Waiter, place: Place) -> None:
+        """The store could not try: it is loading, or a script runs."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(_RETRY_S, self._unless_closed, partial(self._retry, waiter, place))
+
+    # -- writes --------------------------------------------------------------------------------
+
+    def behind(
+        self,
+        session: Session,
+        lane: Lane,
+        command: Command,
+        request: Request,
+        places: Sequence[Place],
+    ) -> None:
+        """A write has taken its ticket: those who wait for what it may bring are tried for."""
+        push = pushed(command, request)
+        if push is not None:
+            self.wrote(places, push, session, lane)
+
+    def behind_block(self, session: Session, lane: Lane, db: int, items: Iterable[Item]) -> None:
+        """The same of a block: a server, too, serves those who wait behind all of it."""
+        pushes: dict[Place, list[Push]] = {}
+        for command, request, *_ in items:
+            places: Sequence[Place] | None = ()
+            push: Push | None = ANYTHING
+            if command.kind is Kind.SCRIPT:
+                places = self.proxy.scripting.touched(db, command, request)
+            elif command.name == "select" or command.kind is Kind.BARRIER:
+                places = None
+            elif command.writes:
+                push, places = pushed(command, request), places_of(db, command, request)
+            if places is None:
+                self.wrote_anything()
+                return
+            for place in places:
+                if push is not None and place in self.waiting:
+                    pushes.setdefault(place, []).append(push)
+        for place, found in pushes.items():
+            self.wrote((place,), together(found), session, lane)
+
+    def behind_barrier(self, db: int, command: Command, request: Request) -> None:
+        """The same of a write that is alone: what comes is tried for before anybody goes on."""
+        if command.name in ("flushall", "flushdb"):
+            self.wrote(list(self.waiting), GONE)
+        elif command.kind is Kind.BARRIER:
+            self.wrote_anything()
+        else:
+            self.wrote(places_of(db, command, request))
+
+    def wrote(
+        self,
+        places: Sequence[Place],
+        push: Push = ANYTHING,
+        session: Session | None = None,
+        lane: Lane | None = None,
+    ) -> None:
+        """Something that holds a ticket on these places, or has held it, writes them.
+
+        Call it in the step in which the ticket was taken. ``session`` goes on behind what is
+        tried for here: at once if that follows on the same ``lane``.
+        """
+        if self.proxy.table.is_closed:
+            # A write that is alone: before anybody goes on.
+            again = partial(self.wrote, places, push)
+            self.proxy.table.when_open(again, is_first=True)
+            return
+        for place in places:
+            if place in self.waiting:
+                for attempt in self._serve(place, push):
+                    if session is not None and not (attempt.is_sent and attempt.lane is lane):
+                        session.hold()
+                        attempt.when_done(session.unhold)
+
+    def wrote_anything(self) -> None:
+        """Anything may have been written."""
+        self.wrote(list(self.waiting))
+
+    def pass_on(self, place: Place, most: int | None) -> None:
+        """Somebody who was to be served was not: what is there is for the next ones."""
+        self.wrote((place,), ANYTHING._replace(most=most))
+
+    def _serve(self, place: Place, push: Push, *, only_free: bool = False) -> list[Attempt]:
+        """Try for as many as can be served, in the order in which they came.
+
+        Those who are to be served by an earlier write are passed over. Where nobody knows whether
+        they will be, or where nobody else is there, all wait for that.
+        """
+        slots: dict[object, _Slot] = {}
+        is_one_slot = len(push.waits) == 1 and not push.waits & _OF_STREAMS
+        for waiter in self.waiting[place]:
+            if waiter.form.waits not in push.waits or waiter.is_gone:
+                continue
+            slot = slots.get(waiter.slot)
+            if slot is None:
+                slot = slots[waiter.slot] = _Slot(push.most)
+            if slot.need == 0:
+                if is_one_slot:
+                    break
+            elif not (only_free and waiter.claims):
+                slot.take(waiter)
+        now: list[Waiter] = []
+        later: list[Waiter] = []
+        for slot in slots.values():
+            now += slot.now
+            if slot.need == 0 and not slot.rest:
+                for waiter in slot.passed:
+                    waiter.retries.add(place)
+            else:
+                later += slot.passed
+                later += slot.rest
+        attempts = []
+        if now:
+            attempts.append(self._attempt(now, place, push))
+        if later:
+            attempts.append(self._attempt(later, place, push, is_alone=True))
+        return attempts
+
+    def _attempt(
+        self, waiters: Sequence[Waiter], place: Place, push: Push, *, is_alone: bool = False
+    ) -> Attempt:
+        lane = waiters[0].session.primary_lane()
+        is_alone = is_alone or any(each.session.primary_lane() is not lane for each in waiters)
+        _, key = db_and_key(place)
+        attempt = Attempt(
+            self,
+            [Part(waiter, waiter.request_for(key)) for waiter in waiters],
+            place,
+            is_alone=is_alone,
+            limit=push.most,
+            is_sure=push.is_sure and not is_alone,
+        )
+        attempt.start()
+        self._chain(attempt, waiters)
+        return attempt
+
+    def _chain(self, attempt: Attempt, waiters: Sequence[Waiter]) -> None:
+        """A move is a write, too: those who wait where it leads are tried for behind it."""
+        for waiter in waiters:
+            to = waiter.destination
+            if to is None or to not in self.waiting or self.proxy.table.is_closed:
+                continue
+            if self._serve(to, ONE_ELEMENT, only_free=True):
+                attempt.chained.add(to)
+
+    # -- in the store --------------------------------------------------------------------------
+
+    def _block(self, waiter: Waiter) -> None:
+        """Let it wait in the store, for what is left of its time."""
+        waiter.stop_timer()
+        request = waiter.request
+        if waiter.deadline is not None:
+            request = waiter.form.lasting(request, waiter.deadline - self.proxy.now())
+        blocked = self.blocked[waiter] = Blocked(self, waiter)
+        blocked.send(request)
+
+    async def recall(self) -> None:
+        """Inside a fence, before a mirror begins: who waits in the store waits here from now on."""
+        blocked = list(self.blocked.values())
+        await asyncio.gather(*(each.recall() for each in blocked))
+        for each in blocked:
+            if not each.waiter.is_over:
+                self._register(each.waiter)
+                each.waiter.start_timer()
+        if self.waiting:
+            # Something may have come past the proxy just now.
+            self._unless_closed(self.wrote_anything)
+
+    def unmirrored(self) -> None:
+        """A mirror has ended: who waits here waits in the store from now on."""
+        waiters = dict.fromkeys(each for waiters in self.waiting.values() for each in waiters)
+        self.waiting.clear()
+        for waiter in waiters:
+            if not waiter.claims:
+                self.later(waiter)
+
+    # -- others --------------------------------------------------------------------------------
+
+    def unblock(self, client_id: int, is_error: bool, then: Callable[[bool], None]) -> None:
+        """CLIENT UNBLOCK: ``then`` is told whether the client was waiting, and does no more."""
+        found = (each.waiter for each in self.proxy.sessions if each.id == client_id)
+        waiter = next(found, None)
+        if waiter is None or waiter.is_gone:
+            then(False)
+        elif waiter in self.blocked:
+            self.blocked[waiter].unblock(is_error, then)
+        else:
+            waiter.unblock(then, is_error)
+
+    def watch_others(self, has_other_writers: bool) -> None:
+        """Whether somebody writes to the primary past the proxy: then nothing tells when to try."""
+        self.has_other_writers = has_other_writers
+        if has_other_writers:
+            self._poll_later()
+
+    def _poll_later(self) -> None:
+        if self._polling is None:
+            self._polling = asyncio.get_running_loop().call_later(POLL_S, self._poll)
+
+    def _poll(self) -> None:
+        self._polling = None
+        if not self.waiting or not self.has_other_writers:
+            return
+        for place in list(self.waiting)[:_POLLED]:
+            waiters = self.waiting.pop(place, None)
+            if waiters is not None:
+                self.waiting[place] = waiters  # The others come first the next time.
+        if not self.proxy.table.is_closed:
+            for place in list(self.waiting)[-_POLLED:]:
+                if place in self.waiting:
+                    self._serve(place, ANYTHING._replace(most=1), only_free=True)
+        self._poll_later()
+
+
+_OF_STREAMS = frozenset((Waits.STREAM, Waits.GROUP))
+
+
+class _Slot:
+    """Who of those that take from each other is to be tried for behind a write.
+
+    now: they are free. passed: an earlier write serves them, unless it fails. rest: nobody knows
+    whether the first of them has been served, so all of them wait for that.
+    """
+
+    __slots__ = ("need", "now", "passed", "rest")
+
+    def __init__(self, need: int | None) -> None:
+        self.need = need
+        self.now: list[Waiter] = []
+        self.passed: list[Waiter] = []
+        self.rest: list[Waiter] = []
+
+    def take(self, waiter: Waiter) -> None:
+        claims = waiter.claims
+        if claims and claims[-1].is_sure and not self.rest:
+            self.passed.append(waiter)
+        elif claims:
+            self.rest.append(waiter)
+        else:
+            (self.rest if self.rest else self.now).append(waiter)
+            if self.need is not None:
+                self.need -= 1
+
+
+class Blocked(Op):
+    """A client that waits in the store, on a connection of its own."""
+
+    __slots__ = ("_borrowed", "_is_recalled", "_parking", "_reply", "waiter")
+
+    def __init__(self, parking: Parking, waiter: Waiter) -> None:
+        self.waiter = waiter
+        self._parking = parking
+        self._borrowed = Borrowed(waiter.session, pinned=False)
+        self._is_recalled = False
+        self._reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def send(self, request: Request) -> None:
+        lane = self._borrowed.lane
+        self.waiter.session.once = self._borrowed
+        select(lane, self.waiter.db)
+        lane.send(self, request.raw)
+
+    def reply(self, frame: bytes) -> None:
+        session = self.waiter.session
+        if session.once is self._borrowed:
+            session.once = None
+            self._borrowed.give_back(session)
+        self._parking.blocked.pop(self.waiter, None)
+        if self._is_recalled:
+            self._reply.set_result(frame)
+        elif not self.waiter.is_over:
+            self._deliver(frame)
+
+    def _deliver(self, frame: bytes) -> None:
+        self.waiter.finish()
+        self.waiter.answer(frame)
+
+    def lost(self) -> None:
+        session = self.waiter.session
+        if session.once is self._borrowed:
+            session.once = None
+        self._parking.blocked.pop(self.waiter, None)
+        if not self._reply.done():
+            self._reply.set_result(b"")
+        self.waiter.lost()
+
+    async def recall(self) -> None:
+        """Back from the store, or with what that has given it."""
+        self._is_recalled = True
+        was_waiting = False
+        while not self._reply.done() and not was_waiting:
+            answer = await self._unblock(b"TIMEOUT")
+            if answer == b":1\r\n":
+                was_waiting = True
+            elif answer.startswith(b"-"):
+                log.error("a client that waits in the store cannot be called back: closed")
+                self.waiter.session.close()
+                self._borrowed.discard()
+            elif not self._reply.done():
+                # It has been served, and that is on its way; or it is not there yet.
+                await asyncio.sleep(_RECALL_PAUSE_S)
+        frame = await self._reply
+        if not self.waiter.is_over and not (was_waiting and frame in NULLS):
+            self._deliver(frame)
+
+    async def _unblock(self, how: bytes) -> bytes:
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def answered(frame: bytes | None) -> None:
+            if not answer.done():
+                answer.set_result(frame if frame is not None else b"-lost\r\n")
+
+        if await self._borrowed.lane.ready() is not None:
+            return b":0\r\n"  # Its connection could not be made, and it was told.
+        self._send_unblock(how, answered)
+        return await answer
+
+    def _send_unblock(self, how: bytes, then: Callable[[bytes | None], None]) -> None:
+        proxy = self._parking.proxy
+        lane = self._borrowed.lane
+        unblock = encode_command(b"CLIENT", b"UNBLOCK", b"%d" % (lane.client_id or 0), how)
+        admin = proxy.admin_lane(lane.side)
+        admin.send_batch([Reaction(_ignore), Reaction(then)], _NOT_PAUSED + unblock)
+
+    def unblock(self, is_error: bool, then: Callable[[bool], None]) -> None:
+        """A client's CLIENT UNBLOCK: the store's answer is its own."""
+        self._send_unblock(
+            b"ERROR" if is_error else b"TIMEOUT", lambda frame: then(frame == b":1\r\n")
+        )
+
+
+def _ignore(frame: bytes | None) -> None:
+    """Whether it could be counted does not matter, only that it was not held up."""
