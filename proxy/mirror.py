@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from .commands import COPY_KEYS, Check, Clock
@@ -28,6 +29,7 @@ from .resp.requests import Request
 from .resp.values import is_error, parse, same_reply
 from .sent import (
     ERROR_BYTES,
+    NOT_UNDERSTOOD,
     EXEC,
     MULTI,
     Copy,
@@ -53,6 +55,10 @@ HEARTBEAT_S = 0.5
 class Mirror(Log):
     """The log in one direction: to ``side``, over one connection.
 
+    ``lacks`` are the commands whose effects the secondary does not know: their keys are
+    copied instead, as are those of a form that it turns out not to understand.
+    ``copied_instead`` counts both, by command.
+
     ``run_id`` is the secondary's when its contents were last known to be what
     was acknowledged; a different one means that acknowledged effects may be gone.
     """
@@ -68,6 +74,7 @@ class Mirror(Log):
         bracket: Callable[[float], Clock],
         on_divergence: Callable[[str], None] = lambda name: None,
         on_connected: Callable[[Side], None] = lambda side: None,
+        lacks: frozenset[str] = frozenset(),
         name: bytes = b"keyferry-mirror",
     ) -> None:
         super().__init__(table)
@@ -78,6 +85,8 @@ class Mirror(Log):
         self.is_connected = False
         self.refusal: str | None = None
         self.divergences = 0
+        self.lacks = lacks
+        self.copied_instead: Counter[str] = Counter()
         self.owed_flushes: list[int | None] = []
         self._bracket = bracket
         self._name = name
@@ -238,6 +247,10 @@ class Mirror(Log):
                 self._mark_written(db, command, request)
             return
         table = self.table
+        if command.name in self.lacks:
+            self._copy_instead(command.name)
+            self._mark_written(db, command, request)
+            return
         if command.moves_data and (table.is_everything_unproven or hides_inputs(command, request)):
             self._mark_written(db, command, request)
             return
@@ -275,6 +288,11 @@ class Mirror(Log):
                 if check is Check.SAME:
                     expected = frame
                 self.append(db, effect.raw, places, expected, command.name, moved)
+
+    def _copy_instead(self, name: str) -> None:
+        if name not in self.copied_instead:
+            log.warning("the %s does not know %s: its keys are copied", self.side.label, name)
+        self.copied_instead[name] += 1
 
     def _mark_written(self, db: int, command: Command, request: Request) -> None:
         for place in written_places(db, command, request):
@@ -418,8 +436,12 @@ class Mirror(Log):
     def compare(self, effect: SentEffect, frame: bytes) -> None:
         """The reply is not, byte by byte, the expected one: is it a difference?"""
         if frame[0] in ERROR_BYTES:
-            if is_away_error(frame):
+            is_away = is_away_error(frame)
+            if is_away:
                 self.refusal = frame[1:].strip().decode(errors="replace")
+            elif frame.startswith(NOT_UNDERSTOOD):
+                self._copy_instead(effect.name)
+            if is_away or frame.startswith(NOT_UNDERSTOOD):
                 for place in effect.places:
                     self.table.mark_unproven(place)
                 return

@@ -35,6 +35,14 @@ AWAY = (
 )  # fmt: skip
 
 
+# It does not know the command, or this form of it, or the payload of a RESTORE: an older one.
+NOT_UNDERSTOOD = (
+    b"-ERR unknown command", b"-ERR unknown subcommand", b"-ERR Unknown subcommand",
+    b"-ERR wrong number of arguments", b"-ERR syntax error", b"-ERR DUMP payload version",
+    b"-ERR Bad data format",
+)  # fmt: skip
+
+
 class MirrorAway(Exception):
     """The secondary cannot be reached, or was lost while something was under way."""
 

@@ -179,6 +179,13 @@ RULES: dict[str, Rule] = {
     "zunionstore": zsets.aggregate_store,
 }
 
+NEEDS = {
+    name: "hpexpireat"
+    for name in ("hexpire", "hexpireat", "hgetex", "hpexpire", "hpexpireat", "hsetex")
+}
+"""Rules whose effects not every server knows, and what the secondary must know for them. The
+others send what Redis 6.2 knows; a command without a rule needs itself."""
+
 VERBATIM_ARGC = {"set": 3}
 """Where a command with a rule is so often plain that the hot path should not ask the rule."""
 

@@ -61,6 +61,8 @@ class Command:
     moves_data: what it writes depends on other keys than those it writes, so an unproven input
         makes its outputs unproven.
     writes: its effect is mirrored, key by key.
+    needs: the command that the secondary must know, so that effects of this one can be sent to
+        it; else the keys are copied. "": any server takes them.
     writes_on_error: it may have written before it failed: an error makes its keys unproven.
     single_key: exactly one key, argument 1, and in the current database only.
     verbatim_argc: with this many arguments the effect is the command itself, rule or not: for the
@@ -79,6 +81,7 @@ class Command:
         "kind",
         "moves_data",
         "name",
+        "needs",
         "note",
         "resolve",
         "single_key",
@@ -104,6 +107,7 @@ class Command:
         other_db: Callable[[Request], int | None] | None = None,
         resolve: Callable[[Request], Command | None] | None = None,
         writes_on_error: bool = False,
+        needs: str = "",
     ) -> None:
         self.name = name
         self.kind = kind
@@ -117,6 +121,7 @@ class Command:
         # BLPOP and its kin write, too; XREAD that waits does not.
         self.writes = kind is Kind.WRITE or (kind is Kind.BLOCKING and spec.may_write)
         self.writes_on_error = writes_on_error
+        self.needs = name if self.writes and effect is None else needs
         self.error = _refusal(name, kind, note)
         self.verbatim_argc = verbatim_argc
         self.resolve = resolve

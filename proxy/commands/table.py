@@ -231,6 +231,7 @@ def _with_variants(name: str, kind: Kind, arity: int, spec: Keys) -> Command:
         probe=builtin.PROBES.get(name),
         unknown_keys=builtin.UNKNOWN_KEYS.get(name),
         other_db=builtin.OTHER_DB.get(name),
+        needs=builtin.NEEDS.get(name, ""),
     )
     writes, blocks = builtin.READ_UNLESS.get(name), builtin.BLOCKS.get(name)
     if writes is not None:
