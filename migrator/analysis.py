@@ -8,14 +8,16 @@ name.
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from dataclasses import dataclass
 from typing import Any
 
-from migrator import feed
+from migrator import compatibility, feed
 from migrator.bulk import Bulk, ReplyError
 from migrator.clock import measure_offset
 from migrator.copy import make_reader
+from migrator.finding import Finding
 from migrator.stores import Store, StoreUnreachable, clients_of
+from proxy.commands import CommandTable
+from proxy.sides import Side
 
 CLOCK_TOLERANCE_MS = 1000.0
 # What no operator can want: each write would be done twice, or nothing could be exact.
@@ -26,16 +28,9 @@ NEVER_WAIVED = frozenset(
 RECENT_S = 60.0
 
 
-@dataclass(frozen=True)
-class Finding:
-    """``severity``: blocker, warning or info."""
-
-    name: str
-    severity: str
-    message: str
-
-
-async def analyze(source: Store, target: Store, is_write: Callable[[bytes], bool]) -> list[Finding]:
+async def analyze(
+    source: Store, target: Store, table: CommandTable, is_write: Callable[[bytes], bool]
+) -> list[Finding]:
     """All findings. Raises nothing: a store that cannot be asked is a finding."""
     findings: list[Finding] = []
     reachable = True
@@ -56,7 +51,8 @@ async def analyze(source: Store, target: Store, is_write: Callable[[bytes], bool
         )
     )  # fmt: skip
     try:
-        findings += await _between(source, target, is_write)
+        findings += await _between(source, target)
+        findings += await compatibility.compare(source, target, table)
         for store in (source, target):
             findings += await _of_one(store)
         findings += await other_writers(source, is_write, RECENT_S)
@@ -65,9 +61,7 @@ async def analyze(source: Store, target: Store, is_write: Callable[[bytes], bool
     return findings
 
 
-async def _between(
-    source: Store, target: Store, is_write: Callable[[bytes], bool]
-) -> list[Finding]:
+async def _between(source: Store, target: Store) -> list[Finding]:
     found: list[Finding] = []
     s, t = await source.connection("admin"), await target.connection("admin")
     if source.info.run_id and source.info.run_id == target.info.run_id:
@@ -106,31 +100,7 @@ async def _between(
                 f"the source uses database {most}, the target has {databases} databases",
             )
         )  # fmt: skip
-    return found + await _missing_commands(s, t, is_write)
-
-
-async def _missing_commands(
-    source: Bulk, target: Bulk, is_write: Callable[[bytes], bool]
-) -> list[Finding]:
-    """Writes that applications have used (INFO commandstats) and the target does not know.
-
-    A read that it does not know is answered by the source while that is the primary.
-    """
-    known = {row[0].lower() for row in await target.call("COMMAND")}
-    try:
-        stats: bytes = await source.call("INFO", "commandstats")
-    except ReplyError:
-        return []
-    used = {
-        line[len(b"cmdstat_") :].split(b":")[0].split(b"|")[0]
-        for line in stats.splitlines()
-        if line.startswith(b"cmdstat_")
-    }
-    missing = sorted(name.decode() for name in used - known if is_write(name))
-    if not missing:
-        return []
-    words = ", ".join(missing[:12]) + (" …" if len(missing) > 12 else "")
-    return [Finding("missing_commands", "warning", f"used, and not known to the target: {words}")]
+    return found
 
 
 async def _of_one(store: Store) -> list[Finding]:
@@ -228,12 +198,12 @@ async def other_writers(
     ]
 
 
-async def standing_warnings(
-    source: Store, target: Store, is_write: Callable[[bytes], bool]
-) -> list[Finding]:
-    """What stops a cutover and may change while the mirror runs. Raises ConnectionError."""
-    found = [await _clock(store) for store in (source, target)]
-    missing = await _missing_commands(
-        await source.connection("admin"), await target.connection("admin"), is_write
-    )
-    return [each for each in found if each is not None] + missing
+async def standing_warnings(primary: Store, secondary: Store, table: CommandTable) -> list[Finding]:
+    """What stops a flip and may change while the mirror runs. Raises ConnectionError."""
+    found = await compatibility.missing_indexes(primary, secondary)
+    if primary.side is Side.TARGET:
+        # On the way back every command of the new store may have been used by now.
+        return found
+    clocks = [await _clock(store) for store in (primary, secondary)]
+    found += [each for each in clocks if each is not None]
+    return found + await compatibility.standing(primary, secondary, table)

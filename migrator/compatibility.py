@@ -8,13 +8,14 @@ are copied, or block the flip).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
 from migrator.bulk import Bulk, ReplyError
 from migrator.copy.modules import MODULE_OF_TYPE
 from migrator.finding import Finding
-from migrator.stores import Store
+from migrator.stores import Store, StoreUnreachable
 from proxy.commands import CommandTable, Kind, Known
 
 # Keys whose type is looked at where the target lacks a module.
@@ -24,7 +25,17 @@ OURS = frozenset(("hpexpiretime", "pexpiretime"))
 # No store answers these for an application, or they are of the server alone.
 _NOT_OF_DATA = (Kind.LOCAL, Kind.NODE, Kind.REFUSED, Kind.UNSUPPORTED)
 _TYPES = frozenset((b"string", b"list", b"set", b"zset", b"hash", b"stream", b"none"))
+# Valkey 9.1 runs scripts by a module, which has neither keys nor commands.
+_ENGINES = frozenset(("lua",))
 _SHOWN = 12
+
+
+async def learn_commands(table: CommandTable, stores: Iterable[Store]) -> None:
+    """Tell the table what each store knows. One that cannot be asked knows what it did before."""
+    for store in stores:
+        with contextlib.suppress(StoreUnreachable, ReplyError, ConnectionError):
+            if store.is_reachable:
+                table.complete(await (await store.connection("admin")).call("COMMAND"), store.side)
 
 
 async def compare(source: Store, target: Store, table: CommandTable) -> list[Finding]:
@@ -61,9 +72,7 @@ async def used_commands(store: Bulk) -> set[str]:
 
 def _missing_commands(table: CommandTable, known: Known, used: set[str]) -> list[Finding]:
     """Used, and an error once the target is the primary; as a write its keys are copied."""
-    missing = sorted(
-        name for name in used if not known.has(name) and _is_of_data(table, name)
-    )
+    missing = sorted(name for name in used if not known.has(name) and _is_of_data(table, name))
     if not missing:
         return []
     return [
@@ -113,7 +122,8 @@ def _expiring_hashes(keyspace: bytes) -> int:
     """As INFO counts them: ``subexpiry`` of Redis, ``keys_with_volatile_items`` of Valkey."""
     total = 0
     for line in keyspace.decode(errors="replace").splitlines():
-        facts = dict(fact.split("=", 1) for fact in line.partition(":")[2].split(",") if "=" in fact)
+        words = line.partition(":")[2].split(",")
+        facts = dict(word.split("=", 1) for word in words if "=" in word)
         total += int(facts.get("subexpiry", facts.get("keys_with_volatile_items", 0)))
     return total
 
@@ -143,7 +153,8 @@ async def _module_names(store: Bulk) -> set[str]:
         modules: list[Any] = await store.call("MODULE", "LIST")
     except ReplyError:
         return set()
-    return {module[module.index(b"name") + 1].decode() for module in modules}
+    names = {module[module.index(b"name") + 1].decode() for module in modules}
+    return names - _ENGINES
 
 
 async def _commands_of(store: Bulk, modules: Iterable[str], used: list[str]) -> list[str]:

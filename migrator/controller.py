@@ -18,6 +18,7 @@ from typing import Any
 
 from migrator import analysis, feed, flip, marker, restart
 from migrator.bulk import ReplyError
+from migrator.compatibility import learn_commands
 from migrator.config import Settings
 from migrator.copying import Copying
 from migrator.errors import BadInput, Blocker, Refused
@@ -248,7 +249,7 @@ class Controller:
     # -- verbs ---------------------------------------------------------------------
 
     async def analyze(self) -> Json:
-        found = await analysis.analyze(*self.stores, self.watch.is_write)
+        found = await analysis.analyze(*self.stores, self.proxy.commands, self.watch.is_write)
         waived = self.state.migration.waivers
         return {
             "findings": [
@@ -273,7 +274,9 @@ class Controller:
             return {"before": before, "after": self.point()}
 
     async def _start(self, allow: frozenset[str]) -> None:
-        found = await analysis.analyze(*self.stores, self.watch.is_write)
+        # A store may have been away when the process began, or have been upgraded since.
+        await learn_commands(self.proxy.commands, self.stores)
+        found = await analysis.analyze(*self.stores, self.proxy.commands, self.watch.is_write)
         blocking = [
             Blocker(each.name, each.message)
             for each in found

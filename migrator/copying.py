@@ -88,6 +88,7 @@ class Copying:
             bracket=proxy.bracket,
             on_divergence=diverged,
             on_connected=proxy.scripting.copies.connected,
+            lacks=proxy.commands.lacking(side),
             run_id=run_id,
             name=b"keyferry-mirror:" + proxy.tag.encode(),
         )

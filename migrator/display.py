@@ -60,6 +60,7 @@ def status_rows(status: Json) -> Rows:
         ("backfill", _backfill_text(backfill)),
         ("mirror", _mirror_text(mirror)),
         ("unproven", f"{mirror['unproven_keys']:,} keys, {mirror['divergences']:,} divergences"),
+        *_not_repeated_rows(mirror),
         ("verify", _verify_text(verify)),
         ("cutover", "possible" if status["can_cutover"] else _blocked(status["blockers"])),
         (
@@ -69,6 +70,18 @@ def status_rows(status: Json) -> Rows:
         *_pause_rows(status.get("last_pause_ms")),
         *_allowed_rows(status.get("allowed_commands")),
     ]
+
+
+def _not_repeated_rows(mirror: Json) -> Rows:
+    """What the other side does not know, or cannot hold."""
+    rows: Rows = []
+    if mirror.get("copied_instead"):
+        counts = (f"{name} {count:,}" for name, count in sorted(mirror["copied_instead"].items()))
+        rows.append(("copied", f"unknown to the other side: {', '.join(counts)}"))
+    if mirror.get("failing_keys"):
+        keys, reason = mirror["failing_keys"], mirror["failing_because"]
+        rows.append(("not copied", f"{keys:,} keys: {reason}"))
+    return rows
 
 
 def _pause_rows(pause_ms: float | None) -> Rows:

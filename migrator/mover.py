@@ -160,7 +160,8 @@ class Mover:
             if place in touched:
                 continue
             if copy.loses:
-                refused.append(CopyFailure(place, copy.loses, False))
+                words = f"the {mirror.side.label} cannot hold it: {copy.loses}"
+                refused.append(CopyFailure(place, words, False))
                 continue
             usable.append(copy)
             size += copy.size

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from migrator import marker
 from migrator.admin import AdminServer
 from migrator.bulk import ReplyError
+from migrator.compatibility import learn_commands
 from migrator.config import Settings
 from migrator.controller import Controller
 from migrator.errors import KeyferryError, ListenError, MarkerError
@@ -106,11 +107,7 @@ async def command_table(settings: Settings, stores: tuple[Store, Store]) -> Comm
     commands = CommandTable(in_cluster=any(store.info.is_cluster for store in stores))
     for name in settings.allow_commands:
         commands.allow(name)
-    for store in stores:
-        with contextlib.suppress(StoreUnreachable, ReplyError):
-            if store.is_reachable:
-                listed = await (await store.connection("admin")).call("COMMAND")
-                commands.complete(listed, store.side)
+    await learn_commands(commands, stores)
     if settings.allow_commands:
         log.warning("allowed, and refused otherwise: %s", ", ".join(settings.allow_commands))
     for problem in commands.not_found.values():

@@ -78,6 +78,7 @@ def _backfill(controller: Controller) -> dict[str, Any]:
 def _mirror(controller: Controller) -> dict[str, Any]:
     proxy = controller.proxy
     mirror = proxy.mirror
+    failing = controller.copying.repair.failing if controller.copying else {}
     mirrored = controller.state.migration.phase not in (Phase.IDLE, Phase.FINISHED)
     return {
         "connected": mirror is not None and mirror.is_connected,
@@ -87,6 +88,9 @@ def _mirror(controller: Controller) -> dict[str, Any]:
         "unproven_keys": len(proxy.table.unproven) if mirrored else 0,
         "divergences": sum(proxy.stats.divergences.values()),
         "refusal": mirror.refusal if mirror else None,
+        "copied_instead": dict(mirror.copied_instead) if mirror else {},
+        "failing_keys": len(failing),
+        "failing_because": next(iter(failing.values()), None),
     }
 
 

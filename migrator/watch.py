@@ -13,14 +13,13 @@ import time
 from collections.abc import Awaitable, Callable
 
 from migrator import analysis
-from migrator.analysis import Finding
 from migrator.bulk import ReplyError
 from migrator.clock import measure_offset
+from migrator.finding import Finding
 from migrator.stores import Store, StoreUnreachable
 from proxy.commands import Kind
 from proxy.commands.engine import Engine
 from proxy.server import Proxy
-from proxy.sides import Side
 
 log = logging.getLogger("keyferry.watch")
 
@@ -117,7 +116,10 @@ class Watch:
         self.missing_users = [f"{each.user} (db {each.db}): {each.error}" for each in failures]
 
     async def check_warnings(self) -> None:
-        """Writers past the proxy, clocks, missing commands. Raises ConnectionError, ReplyError."""
+        """Writers past the proxy, clocks, what the other side lacks.
+
+        Raises ConnectionError, ReplyError.
+        """
         within_s = time.monotonic() - self._mirroring_since - 1.0
         primary, secondary = (
             self.stores[self.proxy.primary],
@@ -130,9 +132,7 @@ class Watch:
         self._checked_at = now
         if found and await analysis.other_writers(primary, self.is_write, since_last_s, ours):
             self._on_writers()
-        # On the way back every command of the new store may have been used by now.
-        if self.proxy.primary is Side.SOURCE:
-            found += await analysis.standing_warnings(primary, secondary, self.is_write)
+        found += await analysis.standing_warnings(primary, secondary, self.proxy.commands)
         self.warnings = found
 
     def is_write(self, name: bytes) -> bool:

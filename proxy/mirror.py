@@ -29,9 +29,9 @@ from .resp.requests import Request
 from .resp.values import is_error, parse, same_reply
 from .sent import (
     ERROR_BYTES,
-    NOT_UNDERSTOOD,
     EXEC,
     MULTI,
+    NOT_UNDERSTOOD,
     Copy,
     CopyFailure,
     MirrorAway,

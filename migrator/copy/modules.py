@@ -13,6 +13,18 @@ from migrator.bulk import Bulk, ReplyError
 
 from .dialect import MODULE_TYPES
 
+# Of Redis Stack: which module has a type, as TYPE names it.
+MODULE_OF_TYPE = {
+    "CMSk-TYPE": "bf",
+    "MBbloom--": "bf",
+    "MBbloomCF": "bf",
+    "TDIS-TYPE": "bf",
+    "TopK-TYPE": "bf",
+    "ReJSON-RL": "ReJSON",
+    "TSDB-TYPE": "timeseries",
+    "trietype0": "search",
+}
+
 # What shows a value of a type whose DUMP differs from server to server: TopK's has addresses.
 SHOWN_BY: dict[str, tuple[tuple[str, ...], ...]] = {
     "TopK-TYPE": (("TOPK.INFO",), ("TOPK.LIST", "WITHCOUNT")),

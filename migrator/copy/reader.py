@@ -17,7 +17,7 @@ from migrator.bulk import Bulk, ReplyError, pack
 from .dialect import MODULE_TYPES, REWRITTEN_VERSION, Reads, Writes, learn_reads, learn_writes
 from .expiry import GONE, NO_EXPIRY, read_with_expiry
 from .footer import version_of, with_version
-from .modules import compactions, is_time_series
+from .modules import MODULE_OF_TYPE, compactions, is_time_series, type_name
 from .rebuild import rebuild
 from .snapshot import read_snapshots
 
@@ -66,7 +66,8 @@ class DumpReader:
         self._reads = reads
         self._writes = writes
         self._typed = typed
-        # (type byte, version) as they are in payloads -> as it is, rewritten, or None: typed.
+        # (type byte, version, a module's type) as they are in payloads -> as it is, rewritten,
+        # or None: typed.
         self._ways: dict[bytes, str | None] = {}
 
     async def read(self, db: int, keys: Sequence[bytes]) -> list[KeyCopy]:
@@ -86,6 +87,8 @@ class DumpReader:
             if isinstance(payload, ReplyError):
                 raise payload
             kind = payload[:1] + payload[-10:-8]
+            if payload[0] in MODULE_TYPES:
+                kind += payload[2:10]
             way = ways[kind] if kind in ways else self._choose(kind, payload)
             if way is None:
                 refused.append(i)
@@ -112,7 +115,7 @@ class DumpReader:
 
     def _choose(self, kind: bytes, payload: bytes) -> str | None:
         way: str | None = None
-        if kind[0] in MODULE_TYPES and not self._reads.modules <= self._writes.modules:
+        if kind[0] in MODULE_TYPES and not self._has_module(type_name(payload)):
             way = None
         elif self._writes.takes_as_is(version_of(payload), kind[0]):
             way = "as is"
@@ -120,6 +123,13 @@ class DumpReader:
             way = "rewritten"
         self._ways[kind] = way
         return way
+
+    def _has_module(self, type_: str) -> bool:
+        """Whether the secondary can hold it; a type that nobody knows may be of any module."""
+        module = MODULE_OF_TYPE.get(type_)
+        if module is None:
+            return self._reads.modules <= self._writes.modules
+        return module.encode() in self._writes.modules
 
 
 class TypedReader:

@@ -43,6 +43,7 @@ Facts are measured: ``tests/commands`` runs every form of every write on real se
 what both sides hold afterwards.
 """
 
+from .complete import Known
 from .effect import COPY_KEYS, Check, Clock, Effect, Outcome, Rule
 from .engine import Engine
 from .model import Command, Kind
@@ -60,6 +61,7 @@ __all__ = [
     "Effect",
     "Engine",
     "Kind",
+    "Known",
     "NotAllowed",
     "Outcome",
     "Rule",

@@ -179,10 +179,9 @@ RULES: dict[str, Rule] = {
     "zunionstore": zsets.aggregate_store,
 }
 
-NEEDS = {
-    name: "hpexpireat"
-    for name in ("hexpire", "hexpireat", "hgetex", "hpexpire", "hpexpireat", "hsetex")
-}
+NEEDS = dict.fromkeys(
+    ("hexpire", "hexpireat", "hgetex", "hpexpire", "hpexpireat", "hsetex"), "hpexpireat"
+)
 """Rules whose effects not every server knows, and what the secondary must know for them. The
 others send what Redis 6.2 knows; a command without a rule needs itself."""
 

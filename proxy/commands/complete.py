@@ -44,6 +44,11 @@ class Known(NamedTuple):
     dialect: Dialect
     arities: dict[str, int]
 
+    @classmethod
+    def of(cls, command_reply: list[Any]) -> Known:
+        """As COMMAND says it."""
+        return described(command_reply)[0]
+
     def has(self, name: str) -> bool:
         """Of a subcommand that a server would not list: whether there may be one."""
         if name in self.arities or name in _UNLISTED:

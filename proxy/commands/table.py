@@ -121,6 +121,13 @@ class CommandTable:
             arity = None if known is None else known.arities.get(command.name)
             command.arity = self._arities[command.name] if arity is None else arity
 
+    def lacking(self, side: Side) -> frozenset[str]:
+        """The writes whose effects this side's store does not know: see ``Command.needs``."""
+        known = self._known.get(side)
+        if known is None:
+            return frozenset()
+        return frozenset(each.name for each in self if each.needs and not known.has(each.needs))
+
     def allow(self, name: str) -> None:
         """Serve a refused command: ``debug``, ``config|set`` or ``config set``; ``config`` is all
         of its subcommands that are refused.
