@@ -18,9 +18,7 @@ from tests.servers import ENGINES, REDIS_6, VALKEY_9, Engine, Server
 
 STACK = next((engine for engine in find_engines() if engine.modules), None)
 # The newest Redis that knows nothing of field expiry: 7.0 where there is one.
-OLDER = max(
-    (e for e in ENGINES if e.kind == "redis" and e.version < (7, 4)), key=lambda e: e.version
-)
+OLDER = [e for e in ENGINES if e.kind == "redis" and e.version < (7, 4)][-1]
 NEWER = [e for e in ENGINES if e.version >= ((9,) if e.kind == "valkey" else (7, 4))]
 
 Between = Callable[..., Any]
@@ -205,9 +203,8 @@ async def test_a_module_that_the_target_lacks_is_a_blocker_once_it_is_in_use(
 ) -> None:
     source = stack(server_factory, "rejson", "redisbloom")
     migration = await between(source, VALKEY_9)
-    assert await findings(migration) == {
-        "missing_modules": ("warning", "the target lacks modules, of which no use was seen: ReJSON, bf")
-    }  # fmt: skip
+    text = "the target lacks modules, of which no use was seen: ReJSON, bf"
+    assert await findings(migration) == {"missing_modules": ("warning", text)}
     source.cli("JSON.SET", "doc", "$", "1", db=2)
     source.cli("SET", "plain", "1")
     severity, message = (await findings(migration))["missing_modules"]
