@@ -7,7 +7,6 @@ other way round at the end.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import signal

@@ -18,6 +18,7 @@ cdef class Mirror(Log):
     cdef public bint is_connected
     cdef public object refusal
     cdef public Py_ssize_t divergences
+    cdef public object lacks
     cdef public list owed_flushes
     cdef public object _bracket
     cdef public object _on_divergence

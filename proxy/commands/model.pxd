@@ -15,6 +15,7 @@ cdef class Command:
     cdef public object kind
     cdef public bint moves_data
     cdef public object name
+    cdef public object needs
     cdef public object note
     cdef public object resolve
     cdef public bint single_key
