@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from typing import Any
 
-from migrator import compatibility, feed
+from migrator import compatibility, feed, scripts
 from migrator.bulk import Bulk, ReplyError
 from migrator.clock import measure_offset
 from migrator.copy import make_reader
@@ -29,9 +29,16 @@ RECENT_S = 60.0
 
 
 async def analyze(
-    source: Store, target: Store, table: CommandTable, is_write: Callable[[bytes], bool]
+    source: Store,
+    target: Store,
+    table: CommandTable,
+    is_write: Callable[[bytes], bool],
+    known_scripts: int = 0,
 ) -> list[Finding]:
-    """All findings. Raises nothing: a store that cannot be asked is a finding."""
+    """All findings. Raises nothing: a store that cannot be asked is a finding.
+
+    ``known_scripts``: so many of the source's have been seen.
+    """
     findings: list[Finding] = []
     reachable = True
     for store in (source, target):
@@ -53,6 +60,7 @@ async def analyze(
     try:
         findings += await _between(source, target)
         findings += await compatibility.compare(source, target, table)
+        findings += await scripts.compare(source, target, known_scripts)
         for store in (source, target):
             findings += await _of_one(store)
         findings += await other_writers(source, is_write, RECENT_S)

@@ -23,6 +23,7 @@ from migrator.config import Settings
 from migrator.copying import Copying
 from migrator.errors import BadInput, Blocker, Refused
 from migrator.events import Events
+from migrator.finding import Finding
 from migrator.gates import Facts
 from migrator.phases import Phase, Verb, check
 from migrator.state import Backfill as Position
@@ -65,6 +66,7 @@ class Controller:
         self._tasks: set[asyncio.Task[None]] = set()
         self._verbs = asyncio.Lock()
         proxy.on_flush = self._flushed
+        proxy.on_unknown_writes = self._on_unknown_writes
 
     # -- life --------------------------------------------------------------------
 
@@ -173,6 +175,15 @@ class Controller:
         self.proxy.shift(percent)
         self._gaps += 1
 
+    def _on_unknown_writes(self) -> None:
+        """A script wrote keys that nobody could name or see: no read goes to the secondary."""
+        self._gaps += 1
+        percent = 100 if self.proxy.primary is Side.TARGET else 0
+        if self.proxy.read_percent != percent:
+            self.state.update(read_percent=percent)
+            self.proxy.shift(percent)
+        self.make_stale()
+
     def make_stale(self) -> None:
         """What was verified may not be true any more."""
         last = self.state.migration.verification
@@ -248,8 +259,14 @@ class Controller:
 
     # -- verbs ---------------------------------------------------------------------
 
+    async def _look(self) -> list[Finding]:
+        proxy = self.proxy
+        return await analysis.analyze(
+            *self.stores, proxy.commands, self.watch.is_write, len(proxy.scripting.scripts)
+        )
+
     async def analyze(self) -> Json:
-        found = await analysis.analyze(*self.stores, self.proxy.commands, self.watch.is_write)
+        found = await self._look()
         waived = self.state.migration.waivers
         return {
             "findings": [
@@ -276,7 +293,7 @@ class Controller:
     async def _start(self, allow: frozenset[str]) -> None:
         # A store may have been away when the process began, or have been upgraded since.
         await learn_commands(self.proxy.commands, self.stores)
-        found = await analysis.analyze(*self.stores, self.proxy.commands, self.watch.is_write)
+        found = await self._look()
         blocking = [
             Blocker(each.name, each.message)
             for each in found

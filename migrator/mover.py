@@ -35,7 +35,7 @@ class Copied:
 class Alone(Ticket):
     """A ticket of a mover: nothing else goes on with the key inside ``async with``.
 
-    The caller has seen that no barrier stands.
+    The caller has seen that no fence stands; before one that comes it has its turn.
     """
 
     __slots__ = ("granted", "table")
@@ -47,8 +47,10 @@ class Alone(Ticket):
         self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def __aenter__(self) -> Alone:
-        if self.table.acquire(self):
-            self.granted.set_result(None)
+        if self.table.is_closed:
+            self.table.when_open(self._enter, is_first=True)
+        else:
+            self._enter()
         try:
             await self.granted
         except asyncio.CancelledError:
@@ -60,6 +62,10 @@ class Alone(Ticket):
 
     async def __aexit__(self, *_: object) -> None:
         self.table.release(self)
+
+    def _enter(self) -> None:
+        if not self.granted.cancelled() and self.table.acquire(self):
+            self.granted.set_result(None)
 
     def go(self) -> None:
         if self.granted.cancelled():  # Nobody waits any more: the next may go.
@@ -121,15 +127,14 @@ class Mover:
     async def copy_alone(self, db: int, key: bytes, purpose: str) -> Copied:
         """Copy a key that is written all the time: its writers wait for one read.
 
-        While a barrier stands the key comes back as touched: a fence may be waiting
-        for the caller.
+        While a fence stands the key comes back as touched: it may be waiting for the caller.
         """
         table = self.proxy.table
         # Before the reader: behind a flip that comes between them, the append refuses it.
         mirror = self._mirror()
         reader = await self.reader(purpose)
         place = place_of(db, key)
-        if table.is_closed:
+        if self.proxy.is_fenced:
             nothing: asyncio.Future[list[CopyFailure]] = asyncio.get_running_loop().create_future()
             nothing.set_result([])
             return Copied(nothing, [place], [], 0, 0)

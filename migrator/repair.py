@@ -59,7 +59,7 @@ class Repair:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            await self._proxy.opened()
+            await self._proxy.unfenced()
             places = self._proxy.table.take_owed(BATCH)
             if not places:
                 continue

@@ -188,14 +188,18 @@ class Verification:
             await mirror.applied()
             found = await comparer.compare(db, untouched)
             if found:
-                # An expiry that we have not heard of yet is no difference.
-                for feed in self._feeds:
-                    await feed.drained()
+                await self._hear_out()
             sure = set(self._untouched(lease.touched, db, untouched))
         finally:
             lease.end()
         unsure = [key for key in keys if key not in sure]
         return unsure, [each for each in found if each.key in sure]
+
+    async def _hear_out(self) -> None:
+        """An expiry, or the write of a script, that we have not heard of yet is no difference."""
+        for feed in self._feeds:
+            await feed.drained()
+        await self._proxy.scripting.witness.told()
 
     def _untouched(self, touched: set[Place], db: int, keys: list[bytes]) -> list[bytes]:
         unproven = self._proxy.table.unproven
@@ -210,7 +214,7 @@ class Verification:
         looks = 0
         patience_s = 0.1
         while time.monotonic() < deadline:
-            if place in table.unproven or table.is_closed:
+            if place in table.unproven or self._proxy.is_fenced:
                 await asyncio.sleep(0.02)
                 continue
             try:
@@ -250,8 +254,7 @@ class Verification:
                 return None
             found = await comparer.compare(db, [key])
             if found:
-                for feed in self._feeds:
-                    await feed.drained()
+                await self._hear_out()
             return None if place in lease.touched else found
         finally:
             lease.end()

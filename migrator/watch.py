@@ -138,4 +138,9 @@ class Watch:
     def is_write(self, name: bytes) -> bool:
         """Whether a command, as CLIENT LIST names it, writes."""
         command = self.proxy.commands.named(name.decode(errors="replace"))
-        return command is not None and command.kind in (Kind.WRITE, Kind.BARRIER)
+        if command is None:
+            return False
+        if command.kind is Kind.SCRIPT:
+            # Functions are part of what is migrated, too; the memory of scripts is a cache.
+            return command.spec.may_write or command.name.startswith("function|")
+        return command.writes or command.kind is Kind.BARRIER

@@ -255,12 +255,18 @@ class KeyTable:
         while gate and not self.is_closed:
             gate.popleft()()
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether somebody waits at the gate. It is open then only while they pass, one by one."""
+        return bool(self._at_the_gate)
+
     def when_open(self, callback: Callable[[], None], *, is_first: bool = False) -> None:
         """Run ``callback`` when the barrier is released, in order of arrival.
 
-        is_first: it belongs to the barrier, and goes in front of all who have come.
+        is_first: in front of all who have come: it belongs to the barrier, or takes one ticket
+        and closes nothing.
         """
-        assert self.is_closed
+        assert self.is_closed or self._at_the_gate
         if is_first:
             self._at_the_gate.appendleft(callback)
         else:

@@ -211,12 +211,16 @@ def serve(session: Session, command: Command, request: Request) -> bool:
     script = scripting.verdict(command, request)
     if script.written is not None and not script.written:
         return session.ask(request, CommandClass.READ)
+    round_ = scripting.round
+    is_unnamed = script.written is None and session.proxy.mirror is not None
+    if is_unnamed and not round_.takes_more and not round_.may_begin:
+        round_.wait(session)
+        return False
     lane = session.primary_lane()
     if not session.use(lane):
         return False
     session.count(lane.side, CommandClass.WRITE)
-    if script.written is None and session.proxy.mirror is not None:
-        round_ = scripting.round
+    if is_unnamed:
         round_.join(UnnamedCall(round_, session, lane, request, stays=script.stays))
         return True
     places = () if script.written is None else places_written(script, session.db, request)

@@ -102,6 +102,7 @@ class Proxy(Plane):
         self.followers: list[Follower] = [self.subscriptions, self.scripting.copies]
         self.parking = Parking(self)
         self._lanes: dict[tuple[Side, User, int, int], Lane] = {}
+        self.is_fenced = False
         # Raised by each flip: what a client watched before it cannot be told any more.
         self.epoch = 0
         # Connections of single clients: all that live, and those that nobody uses now.
@@ -396,24 +397,37 @@ class Proxy(Plane):
 
         Ends with :meth:`release`. Cancelled, it has released already.
         """
-        await self.opened()
         idle: asyncio.Future[None] = self._loop.create_future()
-        self.table.close(partial(_resolve, idle))
+        has_entered = False
+
+        def enter() -> None:
+            # At its turn at the gate: behind it the next barrier would be there already.
+            nonlocal has_entered
+            if not idle.done():
+                has_entered = self.is_fenced = True
+                self.table.close(partial(_resolve, idle))
+
+        if self.table.is_closed:
+            self.table.when_open(enter)
+        else:
+            enter()
         try:
             await idle
         except asyncio.CancelledError:
-            self.release()
+            if has_entered:
+                self.release()
             raise
 
-    async def opened(self) -> None:
-        """Wait until no barrier stands."""
-        while self.table.is_closed:
+    async def unfenced(self) -> None:
+        """Wait until no fence stands. Barriers of clients come and go."""
+        while self.is_fenced:
             future: asyncio.Future[None] = self._loop.create_future()
             self.table.when_open(partial(_resolve, future))
             await future
 
     def release(self) -> None:
         """Let everybody go on."""
+        self.is_fenced = False
         self.table.open()
         self.flush_dirty()
 

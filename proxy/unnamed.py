@@ -3,6 +3,10 @@
 Owns the round: everything else has been answered and waits, the witness looks on, the scripts of
 any number of clients run, and what the witness has seen becomes unproven. In which order they run
 is for the server alone to know, for their effect is a copy of what they have written.
+
+Leases go on meanwhile: a copy that was read before a script wrote the key, and appended behind
+it, is followed by another one, and nobody reads from the secondary until the round is over. Who
+compares waits until the witness has told.
 """
 
 from __future__ import annotations
@@ -67,12 +71,19 @@ class Round:
         self._is_ending = False
         self._calls: list[UnnamedCall] = []
         self._unanswered = 0
+        # Who waits for the next one, and whether it is their turn at the gate.
         self._waiting: list[Callable[[], None]] = []
+        self._has_turn = False
 
     @property
     def takes_more(self) -> bool:
         """Whether one more call may join now, while everything else waits."""
         return self._is_running and not self._is_ending and len(self._calls) < MAX_CALLS
+
+    @property
+    def may_begin(self) -> bool:
+        """Not while others who have waited pass the gate: they may have such calls, too."""
+        return self._has_turn or not self.proxy.table.has_waiting
 
     def wait(self, session: Session) -> None:
         """Hold a session whose next command is such a call until it may join a round."""
@@ -84,11 +95,13 @@ class Round:
 
     def _let_in(self) -> None:
         waiting, self._waiting = self._waiting, []
+        self._has_turn = True
         for unhold in waiting:
             unhold()
+        self._has_turn = False
 
     def join(self, call: UnnamedCall) -> None:
-        """Send it as soon as it may go. Its table is open, or :attr:`takes_more`."""
+        """Send it as soon as it may go. It :attr:`takes_more`, or :attr:`may_begin`."""
         self._calls.append(call)
         self._unanswered += 1
         if not self._is_running:
@@ -99,7 +112,6 @@ class Round:
 
     def _go(self) -> None:
         """Everything before it is answered, and nothing behind it is sent."""
-        self.proxy.table.touch_everything()
         self._witness.begin(self._begun)
 
     def _begun(self) -> None:
@@ -108,8 +120,6 @@ class Round:
             call.send()
 
     def answered(self, call: UnnamedCall) -> None:
-        # A copy may have been read since it was sent, and before it was executed.
-        self.proxy.table.touch_everything()
         self._unanswered -= 1
         if not self._unanswered:
             self._is_ending = True
@@ -136,8 +146,8 @@ def mark_seen(
     if proxy.mirror is None:
         return
     table = proxy.table
-    table.touch_everything()
     if testimony is None:
+        table.touch_everything()
         proxy.on_unknown_writes()
     elif testimony.everything:
         # Of which database it does not tell.

@@ -9,6 +9,7 @@ the database.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable
@@ -49,6 +50,9 @@ class Witness:
         self._lane: Lane | None = None
         self._is_watching = False
         self._has_complained = False
+        # From the beginning until what was seen is marked: who waits for that.
+        self._is_under_way = False
+        self._waiting: list[asyncio.Future[None]] = []
         # Of the testimony under way.
         self._keys: set[bytes] = set()
         self._dbs: set[int] = set()
@@ -60,6 +64,7 @@ class Witness:
 
     def begin(self, then: Callable[[], None]) -> None:
         """``then`` runs when every write from now on is seen, or when it is known that none is."""
+        self._is_under_way = True
 
         def begun(answers: list[bytes | None]) -> None:
             refused = [each for each in answers if each is None or is_error(each)]
@@ -81,19 +86,36 @@ class Witness:
         """``then`` gets what was seen since the beginning; None: nobody was looking."""
         lane = self._lane
         if lane is None or not self._is_watching:
-            then(None)
+            self._over(then, None)
             return
 
         def ended(answers: list[bytes | None]) -> None:
             answer = answers[0]
             if answer is None or is_error(answer):
-                then(None)
+                self._over(then, None)
                 return
             dbs = self._dbs | _databases(answer)
-            then(Testimony(frozenset(self._keys), frozenset(dbs), self._is_flushed))
+            seen = Testimony(frozenset(self._keys), frozenset(dbs), self._is_flushed)
+            self._over(then, seen)
 
         lane.send(Answers(1, ended), DATABASES)
         lane.send(Answers(1, lambda answers: None), OFF)
+
+    def _over(self, then: Callable[[Testimony | None], None], testimony: Testimony | None) -> None:
+        # First, since ``then`` may begin the next one.
+        self._is_under_way = False
+        waiting, self._waiting = self._waiting, []
+        then(testimony)
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def told(self) -> None:
+        """Every write that a script has made before now, and that is seen here, is marked."""
+        if self._is_under_way:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+            await future
 
     def _connection(self) -> Lane:
         proxy = self._proxy
