@@ -24,6 +24,7 @@ log = logging.getLogger("keyferry.scripts")
 
 # How many scripts one question is about.
 AT_ONCE = 500
+UNKNOWN_COMMAND = b"-ERR unknown command"
 
 
 class LibrariesUnreadable(Exception):
@@ -156,6 +157,9 @@ class ScriptCopies(Nothing):
         ]
         answers = await asyncio.gather(*(lane.call(*words) for words in changes))
         self._copied_generation = generation
+        if any(frame.startswith(UNKNOWN_COMMAND) for frame in answers):
+            # Whose words would show what they were.
+            return [f"the {side.label} knows no functions, and there are {len(wanted)} libraries"]
         return [
             f"functions cannot be copied to the {side.label}: {_text(frame)}"
             for frame in answers
@@ -169,7 +173,7 @@ async def libraries(lane: Lane) -> dict[bytes, bytes]:
     Raises LibrariesUnreadable, ConnectionError.
     """
     frame = await lane.call(b"FUNCTION", b"LIST", b"WITHCODE")
-    if frame.startswith(b"-ERR unknown command"):
+    if frame.startswith(UNKNOWN_COMMAND):
         return {}
     if is_error(frame):
         raise LibrariesUnreadable(

@@ -302,7 +302,7 @@ async def test_functions_that_the_target_cannot_have_stop_the_start_and_every_fl
 ) -> None:
     migration.source.cli("FUNCTION", "LOAD", LIBRARY)
     assert await refusal(migration.start()) == {"functions"}
-    await migration.verified("functions")
+    await migration.verified("functions", "missing_commands")
     assert await refusal(migration.cutover()) == {"not_prepared"}
     client = await migration.client()
     await client.call("FUNCTION", "FLUSH")
