@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("keyferry.flip")
 
 CONNECT_TIMEOUT_S = 5.0
+# Nobody waits for it, and there may be ten thousand subscribers.
+PREPARE_TIMEOUT_S = 60.0
 PROBE_S = 0.5
 # Unproven keys that a fence settles without anybody noticing, and how often to look
 # whether there are no more of them.
@@ -170,7 +172,7 @@ async def _connected(reverse: Mirror, side: Side) -> None:
 async def _prepared(proxy: Proxy, verb: Verb) -> None:
     """Subscriptions, scripts and the like are ready on the other side."""
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        async with asyncio.timeout(PREPARE_TIMEOUT_S):
             problems = await proxy.prepare_flip()
     except (TimeoutError, ConnectionError) as error:
         problems = [str(error) or f"the {proxy.primary.other.label} gives no answer"]

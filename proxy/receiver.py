@@ -138,9 +138,21 @@ class Receiver:
         errors = [await each for each in sent]
         return next(filter(None, errors), None)
 
-    def close(self) -> None:
-        """Nobody wants its messages any more."""
+    def is_same(self, other: Receiver) -> bool:
+        """Whether it is ready, for the same client, and subscribed to the same."""
+        return (
+            self.lane.is_ready
+            and not self._awaited
+            and (self.user, self.resp) == (other.user, other.resp)
+            and self.subscribed == other.subscribed
+        )
+
+    def retire(self) -> None:
+        """Nobody wants its messages any more; it has still to be closed."""
         self.on_message = self._on_lost = None
+
+    def close(self) -> None:
+        self.retire()
         self.lane.close()
 
     def _lost(self, lane: Lane) -> None:

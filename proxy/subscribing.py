@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 from .commands import Command, Kind
 from .follower import NotPrepared
 from .metrics import CommandClass
+from .own import PING
 from .receiver import UNDONE, Receiver
 from .resp import Request, encode_command
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from .lane import Lane
     from .own import Mode
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from .session import Session
     from .sides import Side
 
-# Connections that are opened and subscribed at a time, before a flip.
-AT_A_TIME = 500
+# Connections that are opened or closed at a time around a flip, so that nobody waits for them.
+AT_A_TIME = 100
 # How many refusals are told of.
 SHOWN = 5
 
@@ -224,24 +225,22 @@ class Subscriber:
         name = user[0].decode(errors="replace") if user else "default"
         return f"{name}: {error[1:].strip().decode(errors='replace')}"
 
-    async def settle(self, side: Side) -> str | None:
-        """All messages have come; then the same as :meth:`prepare`."""
-        try:
-            await self.receiver.call(b"PING")
-        except ConnectionError:
-            return None  # It has ended, and its client with it.
-        return await self.prepare(side)
+    def is_prepared(self, side: Side) -> bool:
+        found = self._next
+        return found is not None and found.lane.side is side and found.is_same(self.receiver)
 
-    def flipped(self) -> None:
+    def flipped(self) -> Receiver:
+        """From here on the other connection's messages count; returns the one to be closed."""
         old, new = self.receiver, self._next
         if new is None or new.lane.is_lost:
             self.session.proxy.stats.client_error("upstream_lost")
             self.session.close()
-            return
+            return old
         self._next = None
         self.receiver = new
         new.on_message = self.session.push
-        old.close()
+        old.retire()
+        return old
 
     def abandoned(self) -> None:
         found, self._next = self._next, None
@@ -270,6 +269,32 @@ class Then:
         self.subscriber.session.unhold()
 
 
+class Everybody:
+    """Waits for an answer on each of several connections."""
+
+    __slots__ = ("future", "left")
+
+    def __init__(self, receivers: list[Receiver]) -> None:
+        loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[None] = loop.create_future()
+        self.left = len(receivers) + 1
+        for each in receivers:
+            each.ask(self, PING)
+        self.lost()
+
+    def confirmed(self, frame: bytes, is_last: bool) -> None:
+        raise AssertionError("it was no subscription")
+
+    def answered(self, frame: bytes) -> None:
+        self.lost()
+
+    def lost(self) -> None:
+        # One that has ended has ended its client, too: nobody misses its messages.
+        self.left -= 1
+        if not self.left and not self.future.done():
+            self.future.set_result(None)
+
+
 class Subscriptions:
     """All subscribers of a proxy: what follows a flip."""
 
@@ -278,6 +303,7 @@ class Subscriptions:
         self._all: set[Subscriber] = set()
         # The side that is being prepared.
         self._side: Side | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     def enter(self, subscriber: Subscriber) -> None:
         self._all.add(subscriber)
@@ -290,20 +316,23 @@ class Subscriptions:
 
     async def prepare(self, side: Side) -> list[str]:
         self._side = side
-        return await self._each(lambda subscriber: subscriber.prepare(side))
+        return await self._prepare(side)
 
     async def settle(self) -> None:
         side = self._side
         assert side is not None, "settled without being prepared"
-        problems = await self._each(lambda subscriber: subscriber.settle(side))
+        # All that was published is answered, so it is before these answers.
+        await Everybody([each.receiver for each in self._all]).future
+        problems = await self._prepare(side)
         if problems:
             raise NotPrepared("; ".join(problems))
 
-    async def _each(self, step: Callable[[Subscriber], Awaitable[str | None]]) -> list[str]:
+    async def _prepare(self, side: Side) -> list[str]:
         problems: dict[str, None] = {}
-        waiting = list(self._all)
+        waiting = [each for each in self._all if not each.is_prepared(side)]
         for at in range(0, len(waiting), AT_A_TIME):
-            found = await asyncio.gather(*map(step, waiting[at : at + AT_A_TIME]))
+            batch = waiting[at : at + AT_A_TIME]
+            found = await asyncio.gather(*(each.prepare(side) for each in batch))
             problems.update(dict.fromkeys(filter(None, found)))
             if len(problems) >= SHOWN:
                 break
@@ -311,10 +340,18 @@ class Subscriptions:
 
     def flipped(self) -> None:
         self._side = None
-        for each in list(self._all):
-            each.flipped()
+        old = [each.flipped() for each in list(self._all)]
+        if old:
+            self._closing = asyncio.create_task(_close(old), name="old subscriptions")
 
     def abandoned(self) -> None:
         self._side = None
         for each in self._all:
             each.abandoned()
+
+
+async def _close(receivers: list[Receiver]) -> None:
+    for at, each in enumerate(receivers):
+        each.close()
+        if not at % AT_A_TIME:
+            await asyncio.sleep(0)
