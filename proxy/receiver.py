@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .server import Proxy, User
     from .sides import Side
 
+PLUS = 43  # ord("+")
 # Behind the header of a frame, which is 4 bytes long for each of them.
 HEADER = 4
 MESSAGES = tuple(map(bulk, (b"message", b"pmessage", b"smessage", b"invalidate")))
@@ -76,11 +77,14 @@ class Asked:
 class Receiver:
     """See the module's docstring.
 
-    ``on_message`` gets the messages; None: nobody is to have them yet, or any more.
+    ``on_message`` gets the messages, and what MONITOR prints; None: nobody is to have them yet,
+    or any more.
     ``on_lost`` runs once when the connection has ended, unless :meth:`close` ended it.
     """
 
-    __slots__ = ("_awaited", "_on_lost", "lane", "on_message", "resp", "subscribed", "user")
+    __slots__ = (
+        "_awaited", "_on_lost", "is_monitor", "lane", "on_message", "resp", "subscribed", "user",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -97,14 +101,15 @@ class Receiver:
         self._on_lost: Callable[[], None] | None = on_lost
         # By the command that subscribes, the names.
         self.subscribed: dict[bytes, set[bytes]] = {each: set() for each in UNDONE.values()}
+        self.is_monitor = False
         # Who waits, and for how many confirmations.
         self._awaited: deque[tuple[Awaited, int]] = deque()
         self.lane = proxy.open_own(side, user, resp, on_push=self._received, on_lost=self._lost)
 
     @property
     def is_idle(self) -> bool:
-        """Nothing is subscribed, and nothing asked."""
-        return not self._awaited and not any(self.subscribed.values())
+        """Nothing is asked, and nothing would come."""
+        return not (self._awaited or self.is_monitor or any(self.subscribed.values()))
 
     def ask(self, awaited: Awaited, raw: bytes, confirmations: int = 1) -> None:
         """Send a command that is confirmed so many times, or answered once."""
@@ -135,7 +140,10 @@ class Receiver:
                 for at in range(0, len(missing), BATCH):
                     names = missing[at : at + BATCH]
                     sent.append(self.call(command, *names, confirmations=len(names)))
+        if other.is_monitor and not self.is_monitor:
+            sent.append(self.call(b"MONITOR"))
         errors = [await each for each in sent]
+        self.is_monitor = other.is_monitor
         return next(filter(None, errors), None)
 
     def is_same(self, other: Receiver) -> bool:
@@ -144,6 +152,7 @@ class Receiver:
             self.lane.is_ready
             and not self._awaited
             and (self.user, self.resp) == (other.user, other.resp)
+            and self.is_monitor is other.is_monitor
             and self.subscribed == other.subscribed
         )
 
@@ -165,7 +174,15 @@ class Receiver:
 
     def _received(self, frame: bytes) -> None:
         is_confirmation = frame.startswith(CONFIRMATIONS, HEADER)
-        if not is_confirmation and (frame[0] == PUSH or frame.startswith(MESSAGES, HEADER)):
+        if (
+            not is_confirmation
+            and (
+                frame[0] == PUSH
+                or frame.startswith(MESSAGES, HEADER)
+                # MONITOR prints the time first, as a status; no other begins with a digit.
+                or (frame[0] == PLUS and frame[1:2].isdigit())
+            )
+        ):
             if self.on_message is not None:
                 self.on_message(frame)
             return

@@ -29,7 +29,7 @@ from .resp import Request
 from .scripting import Scripting
 from .session import Session
 from .sides import Side
-from .subscribing import Subscriptions
+from .subscriptions import Subscriptions
 
 log = logging.getLogger("keyferry.proxy")
 

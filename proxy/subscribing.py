@@ -1,40 +1,30 @@
-"""SUBSCRIBE and its kin: who is subscribed, in which way it is answered, and how it follows a flip.
+"""SUBSCRIBE and its kin, and MONITOR: one client's subscriptions.
 
-Owns one :class:`Subscriber` per client that is subscribed. It has a connection of the client's
-own, not a share of one, so that the store counts receivers as it does without us, and words and
-orders everything itself. In RESP2 a subscribed client is in a mode: the store decides what it
+Owns the :class:`Subscriber`: a connection of the client's own, and not a share of one, so that
+the store counts receivers as it does without us, and words and orders everything itself. In
+RESP2 a subscribed client is in a mode, and so is one that monitors: the store decides what it
 may do.
-
-At a flip everybody is subscribed on the new primary beforehand. Inside the fence nobody
-publishes; an answer on each old connection tells that all its messages have come. From the
-commit on the new connections' messages are passed on, and nobody has published there before.
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from .commands import Command, Kind
-from .follower import NotPrepared
 from .metrics import CommandClass
-from .own import PING
-from .receiver import UNDONE, Receiver
+from .receiver import UNDONE, Awaited, Receiver
 from .resp import Request, encode_command
+from .resp.encoder import OK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .lane import Lane
     from .own import Mode
-    from .server import Proxy
     from .session import Session
     from .sides import Side
 
-# Connections that are opened or closed at a time around a flip, so that nobody waits for them.
-AT_A_TIME = 100
-# How many refusals are told of.
-SHOWN = 5
+OF_KEYS = (Kind.READ, Kind.WRITE, Kind.BARRIER, Kind.CURSOR, Kind.BLOCKING, Kind.SCRIPT)
 
 
 def serve(session: Session, command: Command, request: Request) -> bool:
@@ -47,6 +37,13 @@ def serve(session: Session, command: Command, request: Request) -> bool:
     receiver = subscriber.receiver
     if not session.use(receiver.lane):
         return False
+    if command.name == "monitor":
+        # A second one is answered by nothing.
+        if session.outstanding:
+            return False
+        if not receiver.is_monitor or subscriber.is_restricted:
+            subscriber.monitor(request.raw)
+        return True
     count = request.argc - 1
     if not count:
         # As many as there are by then; of none one is confirmed nevertheless.
@@ -69,8 +66,15 @@ def redirect_lane(session: Session) -> Lane:
     return subscriber.receiver.lane
 
 
+def is_of_keys(command: Command) -> bool:
+    """What a store refuses to a client that monitors it, as it does to a replica."""
+    if command.kind is Kind.NODE:
+        return command.name in ("dbsize", "keys", "lolwut", "publish", "randomkey", "spublish")
+    return command.kind in OF_KEYS and not command.name.startswith("script|")
+
+
 class Subscriber:
-    """What one client is subscribed to; in RESP2 the mode of its session.
+    """What one client is subscribed to; a mode of its session in RESP2, and with MONITOR.
 
     is_kept: the connection is needed without a subscription, too.
     """
@@ -86,6 +90,11 @@ class Subscriber:
         self.receiver = self._open(session.proxy.primary, session.push)
         session.subscriber = self
         session.proxy.subscriptions.enter(self)
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether a store lets it do nothing but subscribe."""
+        return self.session.resp == 2 and any(self.receiver.subscribed.values())
 
     def counts(self) -> tuple[int, int, int]:
         """Channels, patterns and shard channels."""
@@ -122,11 +131,18 @@ class Subscriber:
 
     def ask(self, raw: bytes, confirmations: int = 1) -> None:
         """Send a command of the client's."""
-        session, receiver = self.session, self.receiver
-        if receiver.user != session.user:
-            self._authenticate()
-        session.count(receiver.lane.side, CommandClass.OTHER)
-        receiver.ask(self, raw, confirmations)
+        self.session.count(self.receiver.lane.side, CommandClass.OTHER)
+        self._ask(self, raw, confirmations)
+
+    def _ask(self, awaited: Awaited, raw: bytes, confirmations: int = 1) -> None:
+        receiver, user = self.receiver, self.session.user
+        if receiver.user != user:
+            # What the client is subscribed to stays, but its rights are another's now.
+            receiver.user = user
+            if user is not None:
+                # It was verified a moment ago. If not even so, what follows is refused.
+                receiver.call(b"AUTH", *user)
+        receiver.ask(awaited, raw, confirmations)
 
     def confirmed(self, frame: bytes, is_last: bool) -> None:
         session = self.session
@@ -143,12 +159,22 @@ class Subscriber:
     def lost(self) -> None:
         self.session.lost()
 
+    def monitor(self, raw: bytes) -> None:
+        """Send the client's MONITOR."""
+        self.session.count(self.receiver.lane.side, CommandClass.OTHER)
+
+        def answered(frame: bytes) -> None:
+            self.receiver.is_monitor |= frame == OK
+            self.answered(frame)
+
+        self._ask(Then(self.session, answered), raw)
+
     def _look(self) -> None:
         """Its mode, and whether it needs us, by what it is subscribed to now."""
         session = self.session
         if self.receiver.is_idle and not self.is_kept:
             self.end()
-        elif session.resp == 2 and any(self.receiver.subscribed.values()):
+        elif self.is_restricted or self.receiver.is_monitor:
             if session.mode is not self:
                 self._below = session.mode
                 session.mode = self
@@ -156,12 +182,14 @@ class Subscriber:
             session.mode = self._below
 
     def take(self, session: Session, request: Request) -> bool:
-        """A command of a RESP2 client that is subscribed: the store has the word."""
+        """What only some commands are allowed to: the store has the word."""
         commands = session.proxy.commands
         command = commands.lookup(request)
         if command is None or not command.fits(request.argc):
             return session.refuse(commands.check(request) or b"-ERR unknown command\r\n")
         if command.kind is Kind.SUBSCRIBE or request.name in (b"QUIT", b"RESET"):
+            return session.dispatch(request)
+        if not (self.is_restricted or is_of_keys(command)):
             return session.dispatch(request)
         if session.outstanding or not session.use(self.receiver.lane):
             return False
@@ -171,27 +199,22 @@ class Subscriber:
     def at_rest(self, session: Session) -> None:
         pass
 
-    # -- another user, another protocol ---------------------------------------------------------
-
-    def _authenticate(self) -> None:
-        """The client has logged in as another user since; what it is subscribed to stays."""
-        receiver, user = self.receiver, self.session.user
-        receiver.user = user
-        if user is not None:
-            # It was verified a moment ago. If not even so, the next command is refused.
-            receiver.call(b"AUTH", *user)
-
     def speak(self, resp: int, then: Callable[[], None]) -> None:
         """The client has said HELLO: ``then`` runs when its messages come in that protocol."""
         receiver = self.receiver
         if receiver.resp == resp:
             then()
             return
-        if receiver.user != self.session.user:
-            self._authenticate()
         receiver.resp = resp
-        self.session.hold()
-        receiver.ask(Then(self, then), encode_command(b"HELLO", b"%d" % resp))
+        session = self.session
+        session.hold()
+
+        def answered(frame: bytes) -> None:
+            then()
+            self._look()
+            session.unhold()
+
+        self._ask(Then(session, answered), encode_command(b"HELLO", b"%d" % resp))
 
     # -- a flip ------------------------------------------------------------------------------
 
@@ -249,109 +272,16 @@ class Subscriber:
 
 
 class Then:
-    """Waits for one answer of which the client sees nothing."""
+    """Waits for one answer, on behalf of a client that goes with the connection."""
 
-    __slots__ = ("subscriber", "then")
+    __slots__ = ("answered", "session")
 
-    def __init__(self, subscriber: Subscriber, then: Callable[[], None]) -> None:
-        self.subscriber = subscriber
-        self.then = then
-
-    def confirmed(self, frame: bytes, is_last: bool) -> None:
-        raise AssertionError("it was no subscription")
-
-    def answered(self, frame: bytes) -> None:
-        self.then()
-        self.subscriber._look()
-        self.subscriber.session.unhold()
-
-    def lost(self) -> None:
-        self.subscriber.session.unhold()
-
-
-class Everybody:
-    """Waits for an answer on each of several connections."""
-
-    __slots__ = ("future", "left")
-
-    def __init__(self, receivers: list[Receiver]) -> None:
-        loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[None] = loop.create_future()
-        self.left = len(receivers) + 1
-        for each in receivers:
-            each.ask(self, PING)
-        self.lost()
+    def __init__(self, session: Session, answered: Callable[[bytes], None]) -> None:
+        self.session = session
+        self.answered = answered
 
     def confirmed(self, frame: bytes, is_last: bool) -> None:
         raise AssertionError("it was no subscription")
 
-    def answered(self, frame: bytes) -> None:
-        self.lost()
-
     def lost(self) -> None:
-        # One that has ended has ended its client, too: nobody misses its messages.
-        self.left -= 1
-        if not self.left and not self.future.done():
-            self.future.set_result(None)
-
-
-class Subscriptions:
-    """All subscribers of a proxy: what follows a flip."""
-
-    def __init__(self, proxy: Proxy) -> None:
-        self._proxy = proxy
-        self._all: set[Subscriber] = set()
-        # The side that is being prepared.
-        self._side: Side | None = None
-        self._closing: asyncio.Task[None] | None = None
-
-    def enter(self, subscriber: Subscriber) -> None:
-        self._all.add(subscriber)
-        if self._side is not None:
-            # So that inside the fence it is open.
-            subscriber.open_next(self._side)
-
-    def leave(self, subscriber: Subscriber) -> None:
-        self._all.discard(subscriber)
-
-    async def prepare(self, side: Side) -> list[str]:
-        self._side = side
-        return await self._prepare(side)
-
-    async def settle(self) -> None:
-        side = self._side
-        assert side is not None, "settled without being prepared"
-        # All that was published is answered, so it is before these answers.
-        await Everybody([each.receiver for each in self._all]).future
-        problems = await self._prepare(side)
-        if problems:
-            raise NotPrepared("; ".join(problems))
-
-    async def _prepare(self, side: Side) -> list[str]:
-        problems: dict[str, None] = {}
-        waiting = [each for each in self._all if not each.is_prepared(side)]
-        for at in range(0, len(waiting), AT_A_TIME):
-            batch = waiting[at : at + AT_A_TIME]
-            found = await asyncio.gather(*(each.prepare(side) for each in batch))
-            problems.update(dict.fromkeys(filter(None, found)))
-            if len(problems) >= SHOWN:
-                break
-        return [f"a subscriber cannot follow: {each}" for each in list(problems)[:SHOWN]]
-
-    def flipped(self) -> None:
-        self._side = None
-        old = [each.flipped() for each in list(self._all)]
-        if old:
-            self._closing = asyncio.create_task(_close(old), name="old subscriptions")
-
-    def abandoned(self) -> None:
-        self._side = None
-        for each in self._all:
-            each.abandoned()
-
-
-async def _close(receivers: list[Receiver]) -> None:
-    for at, each in enumerate(receivers):
-        each.close()
-        if not at % AT_A_TIME:
-            await asyncio.sleep(0)
+        pass

@@ -28,6 +28,7 @@ from .sent import MULTI
 
 if TYPE_CHECKING:
     from .lane import Lane
+    from .own import Mode
     from .session import Session
 
 OK = b"+OK\r\n"
@@ -47,7 +48,7 @@ def serve(session: Session, command: Command, request: Request) -> bool:
     """One of these commands outside of a block. False: it cannot go yet."""
     name = request.name
     if name == b"MULTI":
-        session.mode = Transaction()
+        session.mode = Transaction(session.mode)
         return True
     if name == b"WATCH":
         return _watch(session, request)
@@ -89,9 +90,11 @@ def _forget_watch(session: Session) -> None:
 class Transaction:
     """One client's, from MULTI to EXEC or DISCARD: a mode of its session."""
 
-    __slots__ = ("_borrowed", "_size", "items", "was_refused")
+    __slots__ = ("_below", "_borrowed", "_size", "items", "was_refused")
 
-    def __init__(self) -> None:
+    def __init__(self, below: Mode | None) -> None:
+        # The mode that the client is in behind it.
+        self._below = below
         # While all of it arrives together: what came. On the client's own connection: what
         # the server has queued.
         self.items: list[Item] = []
@@ -133,7 +136,7 @@ class Transaction:
         assert places is not None, "a plain block names its keys"
         session.count(lane.side, CommandClass.WRITE, len(self.items))
         session.outstanding += len(self.items) + 1
-        session.mode = None
+        session.mode = self._below
         op = Block(session, lane, self.items, places, proxy.now())
         if proxy.table.acquire(op):
             op.dispatch()
@@ -168,7 +171,7 @@ class Transaction:
                 self._queue(session, borrowed.lane, item, item.raw)
         else:
             # Without the right to MULTI each of them is a command by itself.
-            session.mode = None
+            session.mode = self._below
             _forget_watch(session)
             session.backlog.extendleft(item.request for item in reversed(items))
         session.unhold()
@@ -240,7 +243,7 @@ class Transaction:
             if not self.was_refused:
                 return self._discard(session, borrowed, null_array(session.resp))
             borrowed.lane.send(Reaction(ignore), SPOILER)
-        session.mode = None
+        session.mode = self._below
         session.borrowed = None
         places = places_of_items(session.proxy, session.db, self.items)
         session.count(borrowed.lane.side, CommandClass.WRITE)
@@ -253,7 +256,7 @@ class Transaction:
         borrowed.lane.send(Reaction(ignore), DISCARD)
         borrowed.give_back(session)
         session.borrowed = None
-        session.mode = None
+        session.mode = self._below
         if answer is not None:
             session.answer(answer)
         return True

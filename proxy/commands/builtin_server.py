@@ -51,14 +51,12 @@ OWN = "function|kill 2  function|stats 2  script|kill 2  wait 3  waitaof 4"
 TRANSACTIONS = "multi 1  exec 1  discard 1  watch -2  unwatch 1"
 
 SUBSCRIPTIONS = """
+    monitor 1
     psubscribe -2  punsubscribe -1  ssubscribe -2  subscribe -2  sunsubscribe -1  unsubscribe -1
 """
 
 UNSUPPORTED = {
     "client-side caching": """
         client|caching 3  client|getredir 2  client|tracking -3  client|trackinginfo 2
-    """,
-    "commands about other connections; ask the store directly": """
-        monitor 1
     """,
 }

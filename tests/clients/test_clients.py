@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(600)
 ROUNDS = 3
 PROGRESS_S = 30.0
 FLIPS = ("cutover", "rollback", "cutover")
-NOT_YET = {"inspection", "queue", "streams", "pubsub", "scripts", "locks", "cache", "monitor"}
+NOT_YET = {"inspection", "queue", "streams", "scripts", "locks", "cache"}
 
 
 @dataclass

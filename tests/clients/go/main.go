@@ -475,7 +475,8 @@ func locks() {
 
 func monitor() {
 	lines := make(chan string, 10000)
-	watching := connect()
+	// A monitor of this client is deaf behind its first read timeout.
+	watching := connect(func(options *redis.Options) { options.ReadTimeout = -1 })
 	watching.Monitor(ctx, lines).Start()
 	seen := make(chan int, 1)
 	go func() {
