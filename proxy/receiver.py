@@ -107,6 +107,11 @@ class Receiver:
         self.lane = proxy.open_own(side, user, resp, on_push=self._received, on_lost=self._lost)
 
     @property
+    def is_asked(self) -> bool:
+        """Something of what was sent is not answered."""
+        return bool(self._awaited)
+
+    @property
     def is_idle(self) -> bool:
         """Nothing is asked, and nothing would come."""
         return not (self._awaited or self.is_monitor or any(self.subscribed.values()))

@@ -1,9 +1,8 @@
 """SUBSCRIBE and its kin, and MONITOR: one client's subscriptions.
 
 Owns the :class:`Subscriber`: a connection of the client's own, and not a share of one, so that
-the store counts receivers as it does without us, and words and orders everything itself. In
-RESP2 a subscribed client is in a mode, and so is one that monitors: the store decides what it
-may do.
+the store counts receivers as it does without us, and words and orders everything itself. What
+a client may do that is subscribed in RESP2, or that monitors, is the store's word, too.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ def is_of_keys(command: Command) -> bool:
 
 
 class Subscriber:
-    """What one client is subscribed to; a mode of its session in RESP2, and with MONITOR.
+    """What one client is subscribed to; then it is a mode of its session.
 
     is_kept: the connection is needed without a subscription, too.
     """
@@ -174,7 +173,7 @@ class Subscriber:
         session = self.session
         if self.receiver.is_idle and not self.is_kept:
             self.end()
-        elif self.is_restricted or self.receiver.is_monitor:
+        elif self.receiver.is_monitor or any(self.receiver.subscribed.values()):
             if session.mode is not self:
                 self._below = session.mode
                 session.mode = self
@@ -182,14 +181,23 @@ class Subscriber:
             session.mode = self._below
 
     def take(self, session: Session, request: Request) -> bool:
-        """What only some commands are allowed to: the store has the word."""
+        """A command of a subscribed client.
+
+        What it may do is the store's word. And the answer to its PUBLISH has a place among the
+        messages, if it is subscribed to that channel itself.
+        """
         commands = session.proxy.commands
         command = commands.lookup(request)
         if command is None or not command.fits(request.argc):
             return session.refuse(commands.check(request) or b"-ERR unknown command\r\n")
         if command.kind is Kind.SUBSCRIBE or request.name in (b"QUIT", b"RESET"):
             return session.dispatch(request)
-        if not (self.is_restricted or is_of_keys(command)):
+        is_ours = (
+            request.name in (b"PUBLISH", b"SPUBLISH")
+            or self.is_restricted
+            or (self.receiver.is_monitor and is_of_keys(command))
+        )
+        if not is_ours:
             return session.dispatch(request)
         if session.outstanding or not session.use(self.receiver.lane):
             return False

@@ -78,8 +78,11 @@ class Subscriptions:
     async def settle(self) -> None:
         side = self._side
         assert side is not None, "settled without being prepared"
-        # All that was published is answered, so it is before these answers.
-        await Everybody([each.receiver for each in self._all]).future
+        receivers = [each.receiver for each in self._all]
+        # Who is subscribed publishes on that connection.
+        await Everybody([each for each in receivers if each.is_asked]).future
+        # All that was published is answered now, so it is before these answers.
+        await Everybody(receivers).future
         problems = await self._prepare(side)
         if problems:
             raise NotPrepared("; ".join(problems))

@@ -21,14 +21,13 @@ from .commands import Command, Kind
 from .metrics import CommandClass
 from .op import Op
 from .ops import Reaction, ignore
-from .own import Borrowed, select
+from .own import Borrowed, Mode, select
 from .resp import Request
 from .resp.encoder import null_array
 from .sent import MULTI
 
 if TYPE_CHECKING:
     from .lane import Lane
-    from .own import Mode
     from .session import Session
 
 OK = b"+OK\r\n"

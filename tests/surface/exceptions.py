@@ -13,8 +13,10 @@ from tests.surface.sameness import (
     Same,
     fields_but,
     in_any_order,
+    in_any_order_without,
     near,
     pairs_in_any_order,
+    same_but_for,
     same_shape,
     same_type,
     words_in_any_order,
@@ -24,6 +26,7 @@ HASHED = "in the order of a hash table, whose seed is random"
 CHANCE = "chosen at random"
 CLOCK = "counts from now: the two sides are asked one after the other"
 PROCESS = "of the server's process: ids, addresses, memory, uptime, counters"
+OWN_FEED = "Keyferry listens to the store's events itself"
 OWN_ID = "connections are counted by the proxy, not by the store"
 
 
@@ -35,7 +38,7 @@ class Why(NamedTuple):
 _ORDER = """
     smembers sinter sunion sdiff keys scan sscan zscan clusterscan hkeys hvals
     command command|list command|info command|docs acl|cat acl|users
-    pubsub|channels pubsub|shardchannels function|list
+    pubsub|shardchannels function|list
 """
 _PROCESS = """
     info lolwut memory|stats memory|malloc-stats memory|doctor latency|doctor latency|latest
@@ -63,6 +66,9 @@ REPLIES: dict[str, Why] = {
     **_each("memory|usage", PROCESS, same_shape),
     **_each("role", "the offset of replication counts what else was sent", near(1e12)),
     **_each("client|id", OWN_ID, same_type),
+    **_each("unsubscribe punsubscribe sunsubscribe", HASHED, same_but_for(1)),
+    **_each("pubsub|numpat", OWN_FEED, near(2)),
+    **_each("pubsub|channels", OWN_FEED, in_any_order_without(b"keyferry:marker:")),
     **_each("hello", OWN_ID, fields_but(b"id")),
 }
 """By command, as the command table names it; inside a block the same holds for its element."""

@@ -26,6 +26,28 @@ def in_any_order(a: bytes, b: bytes) -> bool:
     return _sorted(a) == _sorted(b)
 
 
+def in_any_order_without(name: bytes) -> Same:
+    """The same elements, but for those that have this in them."""
+
+    def same(a: bytes, b: bytes) -> bool:
+        x, y = ([each for each in elements(frame) if name not in each] for frame in (a, b))
+        return a[:1] == b[:1] and sorted(x) == sorted(y)
+
+    return same
+
+
+def same_but_for(at: int) -> Same:
+    """The same elements, but for the value of one of them."""
+
+    def same(a: bytes, b: bytes) -> bool:
+        x, y = elements(a), elements(b)
+        if len(x) <= at or len(x) != len(y) or a[:1] != b[:1]:
+            return False
+        return same_type(x.pop(at), y.pop(at)) and x == y
+
+    return same
+
+
 def _sorted(frame: bytes) -> bytes:
     if not is_aggregate(frame):
         return frame
