@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from . import clients, profile
@@ -209,6 +210,13 @@ def _select(session: Session, request: Request) -> None:
 
 
 def _reset(session: Session, request: Request) -> None:
+    if session.subscriber is None:
+        _as_new(session)
+    else:
+        session.subscriber.reset(partial(_as_new, session))
+
+
+def _as_new(session: Session) -> None:
     session.user = None
     session.may_pass = not session.proxy.auth_required
     session.uses_lanes = False
@@ -217,8 +225,6 @@ def _reset(session: Session, request: Request) -> None:
     session.profile.reset()
     session.is_silent = False
     session.change_lane()
-    if session.subscriber is not None:
-        session.subscriber.end()
     if session.proxy.auth_required:
         session.scanner_limits(UNAUTHENTICATED)
     session.answer(b"+RESET\r\n")

@@ -18,11 +18,12 @@ from .resp.encoder import OK
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .lane import Lane
     from .own import Mode
     from .session import Session
     from .sides import Side
 
+RESET = encode_command(b"RESET")
+# What a store refuses to a client that monitors it, as it does to a replica.
 OF_KEYS = (Kind.READ, Kind.WRITE, Kind.BARRIER, Kind.CURSOR, Kind.BLOCKING, Kind.SCRIPT)
 
 
@@ -54,41 +55,29 @@ def serve(session: Session, command: Command, request: Request) -> bool:
     return True
 
 
-def redirect_lane(session: Session) -> Lane:
-    """The connection whose pushes are passed on to this client, opened if there is none.
-
-    Another client's invalidations may be redirected to its ``client_id``, once it is ready. A
-    flip puts another one in its place: see :meth:`Subscriber.next_lane`.
-    """
-    subscriber = session.subscriber or Subscriber(session)
-    subscriber.is_kept = True
-    return subscriber.receiver.lane
-
-
 def is_of_keys(command: Command) -> bool:
-    """What a store refuses to a client that monitors it, as it does to a replica."""
     if command.kind is Kind.NODE:
         return command.name in ("dbsize", "keys", "lolwut", "publish", "randomkey", "spublish")
     return command.kind in OF_KEYS and not command.name.startswith("script|")
 
 
 class Subscriber:
-    """What one client is subscribed to; then it is a mode of its session.
+    """What one client is subscribed to; then it is a mode of its session."""
 
-    is_kept: the connection is needed without a subscription, too.
-    """
-
-    __slots__ = ("_below", "_next", "is_kept", "receiver", "session")
+    __slots__ = ("_below", "_next", "receiver", "session")
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.is_kept = False
         self._below: Mode | None = None
         # The one on the other side, while a flip is under way.
         self._next: Receiver | None = None
         self.receiver = self._open(session.proxy.primary, session.push)
         session.subscriber = self
         session.proxy.subscriptions.enter(self)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.session.is_closed or self.session.subscriber is not self
 
     @property
     def is_restricted(self) -> bool:
@@ -125,6 +114,18 @@ class Subscriber:
         # Last, for it lets the client go on.
         self.abandoned()
         self.receiver.close()
+
+    def reset(self, then: Callable[[], None]) -> None:
+        """The client has said RESET: ``then`` runs when the store knows that it is gone."""
+        session = self.session
+        session.hold()
+
+        def answered(frame: bytes) -> None:
+            self.end()
+            then()
+            session.unhold()
+
+        self._ask(Then(session, answered), RESET)
 
     # -- the client's commands ---------------------------------------------------------------
 
@@ -171,7 +172,7 @@ class Subscriber:
     def _look(self) -> None:
         """Its mode, and whether it needs us, by what it is subscribed to now."""
         session = self.session
-        if self.receiver.is_idle and not self.is_kept:
+        if self.receiver.is_idle:
             self.end()
         elif self.receiver.is_monitor or any(self.receiver.subscribed.values()):
             if session.mode is not self:
@@ -226,10 +227,6 @@ class Subscriber:
 
     # -- a flip ------------------------------------------------------------------------------
 
-    def next_lane(self) -> Lane | None:
-        """The connection that :func:`redirect_lane` will give behind the flip under way."""
-        return None if self._next is None else self._next.lane
-
     def open_next(self, side: Side) -> Receiver:
         """A connection to the other side, as the one to this side is."""
         session, found = self.session, self._next
@@ -247,10 +244,10 @@ class Subscriber:
         try:
             error = await self.open_next(side).become(self.receiver)
         except ConnectionError:
-            if self.session.is_closed:
+            if self.has_ended:
                 return None
             raise
-        if error is None or self.session.is_closed:
+        if error is None or self.has_ended:
             return None
         user = self.session.user
         name = user[0].decode(errors="replace") if user else "default"
