@@ -38,6 +38,7 @@ cdef class KeyTable:
     cdef public dict leases
     cdef public dict unproven
     cdef public dict _owed
+    cdef public dict _swapped
     cdef public Py_ssize_t unproven_limit
     cdef public bint is_everything_unproven
     cdef public bint has_overflowed

@@ -28,6 +28,7 @@ cdef class Lane:
     cdef public bint was_busy
     cdef public object ops
     cdef public Py_ssize_t batches
+    cdef public double heard_at
     cdef public list _out
     cdef public bint _is_scheduled
     cdef public object _handshake

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import cast
@@ -35,7 +36,7 @@ class Call(Op):
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.future: asyncio.Future[bytes] = loop.create_future()
-        self.at = loop.time()
+        self.at = time.monotonic()
 
     def reply(self, frame: bytes) -> None:
         if not self.future.done():
@@ -114,6 +115,8 @@ class Lane:
         self.ops: deque[Op] = deque()
         # Batches of replies that have come: it stands still where the store hangs.
         self.batches = 0
+        # When the last of them came.
+        self.heard_at = 0.0
         self._out: list[bytes] = []
         self._is_scheduled = False
         self._handshake: deque[tuple[bytes, bool]] = deque()
@@ -295,6 +298,7 @@ class Lane:
             self._end(None)
             return
         self.batches += 1
+        self.heard_at = time.monotonic()
         ops = self.ops
         if not self.is_ready:
             frames = self._shake(frames)

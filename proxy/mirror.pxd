@@ -31,6 +31,7 @@ cdef class Mirror(Log):
     cdef dict __dict__
 
     cpdef record(self, Py_ssize_t db, Command command, Request request, object places, bytes frame,
-                 double sent_at, object length=*)
+                 double sent_at, object length=*, double at=*)
     @cython.locals(lane=Lane, size=Py_ssize_t, effect=SentEffect)
-    cpdef append(self, Py_ssize_t db, bytes raw, object places, object expected, object name, object moved=*)
+    cpdef append(self, Py_ssize_t db, bytes raw, object places, object expected, object name, object moved=*,
+                 double at=*)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
@@ -50,6 +51,7 @@ log = logging.getLogger("keyferry.mirror")
 
 OK = b"+OK\r\n"
 HEARTBEAT_S = 0.5
+_SAME = Check.SAME
 
 
 class Mirror(Log):
@@ -236,6 +238,7 @@ class Mirror(Log):
         frame: bytes,
         sent_at: float,
         length: int | None = None,
+        at: float = 0.0,
     ) -> None:
         """The primary answered ``request`` with ``frame``: append what it did.
 
@@ -260,7 +263,7 @@ class Mirror(Log):
                 self._mark_written(db, command, request)
                 return
             moved = written_places(db, command, request) if command.moves_data else ()
-            self.append(db, request.raw, places, frame, command.name, moved)
+            self.append(db, request.raw, places, frame, command.name, moved, at)
             return
         value = parse(frame)
         try:
@@ -281,13 +284,13 @@ class Mirror(Log):
             self._mark_written(db, command, request)
             return
         moved = written_places(db, command, request) if command.moves_data else ()
+        if len(effects) == 1:
+            raw, check = effects[0]
+            self.append(db, raw, places, _expected(check, frame), command.name, moved, at)
+            return
         with self.one_step():
-            for effect in effects:
-                check = effect.check
-                expected = check if isinstance(check, bytes) else None
-                if check is Check.SAME:
-                    expected = frame
-                self.append(db, effect.raw, places, expected, command.name, moved)
+            for raw, check in effects:
+                self.append(db, raw, places, _expected(check, frame), command.name, moved, at)
 
     def _copy_instead(self, name: str) -> None:
         if name not in self.copied_instead:
@@ -306,10 +309,11 @@ class Mirror(Log):
         expected: bytes | None,
         name: str,
         moved: Sequence[Place] = (),
+        at: float = 0.0,
     ) -> None:
         """Send one effect. ``expected``: the reply it must get; None: any but an error.
 
-        ``moved``: which places it writes with the data of others.
+        ``moved``: which places it writes with the data of others. ``at``: now, if it is known.
         """
         lane = self._lane
         size = len(raw)
@@ -325,7 +329,8 @@ class Mirror(Log):
         self.lag_bytes += size
         self.lag_operations += 1
         self.table.appended(places)
-        effect = sent_effect(self, places, expected, name, size, self._loop.time(), moved)
+        at = at or time.monotonic()
+        effect = sent_effect(self, places, expected, name, size, at, moved)
         if self._step is None:
             lane.send(effect, raw)
         else:
@@ -370,7 +375,7 @@ class Mirror(Log):
             self.table.mark_everything_unproven()
             return
         self.lag_operations += 1
-        self._lane.send(SentFlush(self, db, self._loop.time()), raw)
+        self._lane.send(SentFlush(self, db, time.monotonic()), raw)
 
     def append_swap(self, a: int, b: int, raw: bytes) -> None:
         """Append a SWAPDB of two databases, inside a barrier."""
@@ -387,7 +392,7 @@ class Mirror(Log):
         table.swap(a, b)
         table.unapplied_everywhere += 1
         self.lag_operations += 1
-        lane.send(SentSwap(self, self._loop.time()), raw)
+        lane.send(SentSwap(self, time.monotonic()), raw)
 
     def append_copies(self, db: int, copies: Sequence[Copy]) -> asyncio.Future[list[CopyFailure]]:
         """Send copies of keys; the future ends when the secondary answered them all.
@@ -405,7 +410,7 @@ class Mirror(Log):
         places = [(place, number(place)) for place in (place_of(db, c.key) for c in copies)]
         commands = [raw for copy in copies for raw in as_one_step(copy.commands)]
         raw = b"".join(commands)
-        batch = SentCopies(self, copies, places, len(raw), len(commands), self._loop.time())
+        batch = SentCopies(self, copies, places, len(raw), len(commands), time.monotonic())
         if not commands:
             batch.future.set_result([])
             return batch.future
@@ -423,7 +428,7 @@ class Mirror(Log):
             return False
         self._db = db
         self.lag_operations += 1
-        effect = sent_effect(self, (), OK, "select", 0, self._loop.time())
+        effect = sent_effect(self, (), OK, "select", 0, time.monotonic())
         raw = encode_command(b"SELECT", b"%d" % db)
         if self._step is None:
             lane.send(effect, raw)
@@ -468,7 +473,7 @@ class Mirror(Log):
         if self._lane is None or not self._lane.ops:
             return 0.0
         at = getattr(self._lane.ops[0], "at", None)
-        return 0.0 if at is None else (self._loop.time() - at) * 1000.0
+        return 0.0 if at is None else (time.monotonic() - at) * 1000.0
 
     async def room(self) -> None:
         """Wait until the log is short enough for movers to add to it."""
@@ -484,6 +489,13 @@ class Mirror(Log):
             await self._lane.call(b"PING")
         except ConnectionError as error:
             raise MirrorAway(f"the mirror to the {self.side.label} was lost") from error
+
+
+def _expected(check: Check | bytes, frame: bytes) -> bytes | None:
+    """What the secondary must answer where the primary answered ``frame``; None: no error."""
+    if isinstance(check, bytes):
+        return check
+    return frame if check is _SAME else None
 
 
 def _run_id(info: bytes) -> str:

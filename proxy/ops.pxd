@@ -25,7 +25,7 @@ cdef class Write(Ticket):
                 double sent_at)
     @cython.locals(lane=Lane)
     cpdef dispatch(self)
-    @cython.locals(plane=Plane)
+    @cython.locals(plane=Plane, lane=Lane)
     cpdef reply(self, bytes frame)
 
 

@@ -83,15 +83,18 @@ class Write(Ticket):
         session.unhold()
 
     def dispatch(self) -> None:
-        self.lane.send(self, self.request.raw)
+        lane = self.lane
+        lane.send(self, self.request.raw)
 
     def reply(self, frame: bytes) -> None:
         session = self.session
         plane = session.plane
         if plane.mirror is not None:
+            lane = self.lane
             plane.mirror.record(
-                self.db, self.command, self.request, self.places, frame, self.sent_at
-            )
+                self.db, self.command, self.request, self.places, frame, self.sent_at, None,
+                lane.heard_at,
+            )  # fmt: skip
         plane.table.release(self)
         session.reply(frame)
 

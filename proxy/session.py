@@ -53,6 +53,11 @@ MAX_REQUEST = 1024 * 1024 * 1024
 LARGE = 1024
 
 
+# To ask an enum for a member is a search each time.
+_READ, _WRITE, _NODE = Kind.READ, Kind.WRITE, Kind.NODE
+_READS, _WRITES, _OTHERS = CommandClass
+
+
 class Session(Client):
     """See the module's docstring. An `asyncio.Protocol` by shape: compiled it has no such base."""
 
@@ -269,14 +274,14 @@ class Session(Client):
         if not self.may_pass and request.name not in local.BEFORE_LOGIN:
             return self.refuse(local.NOAUTH)
         kind = command.kind
-        if kind is Kind.READ:
+        if kind is _READ:
             if self.plane.splits_reads and self.pinned is None:
                 return self._read(command, request)
-            return self.ask(request, CommandClass.READ)
-        if kind is Kind.WRITE:
+            return self.ask(request, _READS)
+        if kind is _WRITE:
             return self._write_command(command, request)
-        if kind is Kind.NODE:
-            return self.ask(request, CommandClass.OTHER)
+        if kind is _NODE:
+            return self.ask(request, _OTHERS)
         return SERVE[kind](self, command, request)
 
     def ask(self, request: Request, kind: CommandClass) -> bool:
@@ -374,7 +379,7 @@ class Session(Client):
             if command.unknown_keys(request):
                 return self.barrier(command, request)
             places = tuple(places_of(self.db, command, request))
-        self.count(lane.side, CommandClass.WRITE)
+        self.count(lane.side, _WRITES)
         probe = command.probe(request)
         op = Write() if probe is None else Trim(probe)
         op.begin(self, lane, command, request, places, self._ran_at)
