@@ -52,7 +52,6 @@ cdef class KeyTable:
     cdef public bint _is_waking
     cdef public object _at_the_gate
     cdef public Py_ssize_t _copy_number
-    cdef public dict _swapped
 
     @cython.locals(entry=Entry, entries=dict, waiting=Py_ssize_t, found=list)
     cpdef bint acquire(self, Ticket ticket) except -1

@@ -46,6 +46,7 @@ from .sent import (
     sent_effect,
 )
 from .sides import Side
+from .takeover import end_predecessors, flush, run_id_of
 
 log = logging.getLogger("keyferry.mirror")
 
@@ -149,7 +150,7 @@ class Mirror(Log):
         if is_error(info):
             self.refusal = info[1:].strip().decode(errors="replace")
             return False
-        run_id = _run_id(parse(info))
+        run_id = run_id_of(parse(info))
         if self.run_id is not None and self.run_id != run_id:
             log.error(
                 "the %s was restarted or replaced: acknowledged writes may be gone there, "
@@ -157,7 +158,7 @@ class Mirror(Log):
                 self.side.label,
             )
             self.table.mark_everything_unproven()
-        await self._end_predecessors(lane)
+        await end_predecessors(lane, self._name)
         self.run_id = run_id
         self._db = 0
         await self._databases.learn(lane)
@@ -165,7 +166,7 @@ class Mirror(Log):
         while self.owed_flushes:
             # It stays owed until it is done: a stop, or a loss, may come in between.
             db = self.owed_flushes[0]
-            is_done = await self._flush_now(lane, db)
+            is_done = await flush(lane, db)
             if self.owed_flushes and self.owed_flushes[0] == db:
                 self.owed_flushes.pop(0)
                 self.table.unapplied_everywhere -= 1
@@ -178,30 +179,6 @@ class Mirror(Log):
         if self.table.on_owed is not None and self.table.has_owed:
             self.table.on_owed()
         return True
-
-    async def _end_predecessors(self, lane: Lane) -> None:
-        """Bytes of a dead connection of ours may still be read by the store: end it there first.
-
-        It may be one of a process before us, so it is known by its name.
-        """
-        clients = await lane.call(b"CLIENT", b"LIST")
-        if is_error(clients):
-            log.warning("the %s does not let us see its clients", self.side.label)
-            return
-        for line in parse(clients).splitlines():
-            facts = dict(word.split(b"=", 1) for word in line.split() if b"=" in word)
-            if facts.get(b"name") == self._name and facts[b"id"] != b"%d" % (lane.client_id or 0):
-                await lane.call(b"CLIENT", b"KILL", b"ID", facts[b"id"])
-
-    async def _flush_now(self, lane: Lane, db: int | None) -> bool:
-        """Carry out an owed flush. False: the secondary refused it, or has no such database."""
-        if db is None:
-            return not is_error(await lane.call(b"FLUSHALL"))
-        if is_error(await lane.call(b"SELECT", b"%d" % db)):
-            return False
-        flushed = await lane.call(b"FLUSHDB")
-        await lane.call(b"SELECT", b"0")
-        return not is_error(flushed)
 
     def _on_lost(self, lane: Lane) -> None:
         if self.is_connected:
@@ -496,10 +473,3 @@ def _expected(check: Check | bytes, frame: bytes) -> bytes | None:
     if isinstance(check, bytes):
         return check
     return frame if check is _SAME else None
-
-
-def _run_id(info: bytes) -> str:
-    for line in info.split(b"\r\n"):
-        if line.startswith(b"run_id:"):
-            return line[7:].decode()
-    raise AssertionError("INFO server names no run_id")
