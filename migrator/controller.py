@@ -25,6 +25,7 @@ from migrator.errors import BadInput, Blocker, Refused
 from migrator.events import Events
 from migrator.finding import Finding
 from migrator.gates import Facts
+from migrator.markers import Markers
 from migrator.phases import Phase, Verb, check
 from migrator.state import Backfill as Position
 from migrator.state import State
@@ -34,7 +35,6 @@ from migrator.stores import Store, StoreUnreachable
 from migrator.verify import Verification, VerificationAborted
 from migrator.watch import Watch
 from proxy.mirror import Mirror
-from proxy.sent import MirrorAway
 from proxy.server import Proxy
 from proxy.sides import Side
 
@@ -65,7 +65,7 @@ class Controller:
         self._verify_task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._verbs = asyncio.Lock()
-        proxy.on_flush = self._flushed
+        self.markers = Markers(proxy, stores, state, self._spawn)
         proxy.on_unknown_writes = self._on_unknown_writes
 
     # -- life --------------------------------------------------------------------
@@ -158,7 +158,7 @@ class Controller:
     def _backfill_done(self) -> None:
         if self.state.migration.phase is Phase.COPYING:
             self.state.update(phase=Phase.MIRRORING)
-        self._spawn(self._write_markers(), "markers")
+        self._spawn(self.markers.write(), "markers")
         self.events.tell("backfill", "the backfill is complete")
 
     # -- what is watched -----------------------------------------------------------
@@ -190,9 +190,6 @@ class Controller:
         if last is not None and not last.stale:
             self.state.update(verification=replace(last, stale=True))
             self.events.tell("verify", "the last verification is stale")
-
-    def _flushed(self) -> None:
-        self._spawn(self._write_markers(), "markers")
 
     def _on_writers(self) -> None:
         """Somebody has written past the proxy: what was compared before may differ now."""
@@ -320,20 +317,9 @@ class Controller:
             notify_events=flags,
         )
         self.state.mark_running()
-        await self._write_markers()
+        await self.markers.write()
         await self.begin()
         self.events.tell("phase", "copying: mirror and backfill have begun")
-
-    async def _write_markers(self) -> None:
-        mirror = self.proxy.mirror
-        with contextlib.suppress(StoreUnreachable, ReplyError, ConnectionError, MirrorAway):
-            if mirror is not None:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(1.0):
-                        await mirror.applied()
-            for store in self.stores:
-                mark = marker.of(self.state.migration, store.side)
-                await marker.write(await store.connection("admin"), mark)
 
     async def verify(self, sample: int | None, repair: bool) -> Json:
         if sample is not None and sample < 1:
@@ -459,7 +445,7 @@ class Controller:
     async def after_flip(self) -> None:
         """What follows a flip and may take its time: the markers' epoch."""
         self.watch.begin_mirroring()
-        await self._write_markers()
+        await self.markers.write()
 
     def close_later(self, mirror: Mirror) -> None:
         """End a mirror that has nothing left to say."""

@@ -37,10 +37,10 @@ def of(migration: Migration, side: Side) -> Marker:
     )
 
 
-async def read(bulk: Bulk) -> Marker | None:
+async def read(bulk: Bulk, db: int = 0) -> Marker | None:
     """The store's marker. Raises MarkerError when the key holds something else."""
     try:
-        raw = await bulk.call("GET", KEY, db=0)
+        raw = await bulk.call("GET", KEY, db=db)
         if raw is None:
             return None
         marker = Marker(**json.loads(raw))
@@ -52,7 +52,7 @@ async def read(bulk: Bulk) -> Marker | None:
     except (TypeError, ValueError):
         pass
     raise MarkerError(
-        f"{bulk.endpoint.address}: key {KEY.decode()} in db 0 is not a marker of keyferry"
+        f"{bulk.endpoint.address}: key {KEY.decode()} in db {db} is not a marker of keyferry"
     )
 
 
@@ -60,11 +60,11 @@ async def write(bulk: Bulk, marker: Marker) -> None:
     await bulk.call("SET", KEY, json.dumps(asdict(marker)), db=0)
 
 
-async def remove(bulk: Bulk, migration_id: str) -> None:
+async def remove(bulk: Bulk, migration_id: str, db: int = 0) -> None:
     """Removes the marker of this migration; another one's stays."""
-    marker = await read(bulk)
+    marker = await read(bulk, db)
     if marker is not None and marker.id == migration_id:
-        await bulk.call("DEL", KEY, db=0)
+        await bulk.call("DEL", KEY, db=db)
 
 
 def check(

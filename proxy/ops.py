@@ -159,7 +159,9 @@ def record_barrier(proxy: Proxy, db: int, command: Command, request: Request) ->
         proxy.table.mark_everything_unproven()
         return
     if command.name == "swapdb":
-        mirror.append_swap(int(request.arg(1)), int(request.arg(2)), request.raw)
+        a, b = int(request.arg(1)), int(request.arg(2))
+        mirror.append_swap(a, b, request.raw)
+        proxy.on_swap(a, b)
         return
     flushed = None if command.name == "flushall" else db
     mirror.append_flush(flushed, request.raw)

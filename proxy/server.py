@@ -89,6 +89,7 @@ class Proxy(Plane):
         self.clock_errors_ms = [0.0, 0.0]
         self.engines = [UNKNOWN, UNKNOWN]
         self.on_flush: Callable[[], None] = lambda: None
+        self.on_swap: Callable[[int, int], None] = lambda a, b: None
         # A script wrote keys that nobody could name or see.
         self.on_unknown_writes: Callable[[], None] = lambda: None
         self.read_percent = 0
