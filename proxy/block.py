@@ -7,11 +7,12 @@ gets the server's bytes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import local, profile
+from . import profile
 from .commands import Command, Kind
 from .cursors import tagged
 from .keytable import Place, Ticket
@@ -34,6 +35,15 @@ OK = b"+OK\r\n"
 QUEUED = b"+QUEUED\r\n"
 
 
+_INDEX = re.compile(rb"0|[1-9][0-9]{0,8}")
+
+
+def database(request: Request) -> int | None:
+    """What a SELECT asks for; None: it is no index."""
+    index = request.arg(1) if request.argc == 2 else b""
+    return int(index) if _INDEX.fullmatch(index) else None
+
+
 class Item(NamedTuple):
     """One command of a block.
 
@@ -52,7 +62,7 @@ def places_of_items(proxy: Proxy, db: int, items: Iterable[Item]) -> tuple[Place
     places: dict[Place, None] = {}
     for command, request, *_ in items:
         if command.name == "select":
-            index = local.database(request)
+            index = database(request)
             # Whether it will succeed is not known yet.
             dbs |= set() if index is None else {index}
         elif command.kind is Kind.BARRIER or (command.writes and command.unknown_keys(request)):
@@ -79,7 +89,7 @@ def record(
             step.enter_context(mirror.one_step())
         for (command, request, *_), frame in zip(items, answers, strict=True):
             if command.name == "select":
-                index = local.database(request)
+                index = database(request)
                 db = index if frame == OK and index is not None else db
             elif command.kind is Kind.SCRIPT:
                 proxy.scripting.remember(command, request, frame)
@@ -105,7 +115,7 @@ def _scripted(proxy: Proxy, db: int, items: Iterable[Item]) -> tuple[set[Place],
     places: set[Place] = set()
     is_unnamed = False
     for command, request, *_ in items:
-        index = local.database(request) if command.name == "select" else None
+        index = database(request) if command.name == "select" else None
         dbs |= set() if index is None else {index}
         if command.kind is Kind.SCRIPT:
             is_unnamed = is_unnamed or proxy.scripting.is_unnamed(command, request)
@@ -120,7 +130,7 @@ def mark_written(proxy: Proxy, db: int, items: Iterable[Item]) -> None:
         return
     dbs = {db}
     for command, request, *_ in items:
-        index = local.database(request) if command.name == "select" else None
+        index = database(request) if command.name == "select" else None
         dbs |= set() if index is None else {index}
         if command.writes:
             for each in dbs:

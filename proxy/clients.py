@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from . import profile
+from . import profile, tracking
+from .caching import Caching
 from .resp import Request, encode_command, is_error, parse
 from .resp import request as made
 from .resp.encoder import OK, integer, verbatim
@@ -127,7 +128,9 @@ def _fields(session: Session) -> dict[bytes, bytes]:
     waiting = transport.get_write_buffer_size() if transport is not None else 0
     fd = transport.get_extra_info("socket").fileno() if transport is not None else -1
     channels, patterns, shards = _subscriptions(session)
-    mode = session.mode
+    mode = session.mode.inner if isinstance(session.mode, Caching) else session.mode
+    options = tracking.options_of(session)
+    redirect = -1 if options is None else options.redirect or 0
     queued = len(mode.items) if isinstance(mode, Transaction) else -1
     watches = session.borrowed is not None and session.borrowed.watches
     numbers = {
@@ -135,7 +138,7 @@ def _fields(session: Session) -> dict[bytes, bytes]:
         b"idle": int(now - about.heard_at), b"db": session.db, b"sub": channels,
         b"psub": patterns, b"ssub": shards, b"multi": queued, b"watch": watches,
         b"qbuf": 0, b"qbuf-free": 0, b"argv-mem": 0, b"multi-mem": 0, b"obl": 0, b"oll": 0,
-        b"omem": waiting, b"redir": -1, b"resp": session.resp,
+        b"omem": waiting, b"redir": redirect, b"resp": session.resp,
     }  # fmt: skip
     return {name: b"%d" % number for name, number in numbers.items()} | {
         b"addr": address(session),
@@ -173,11 +176,17 @@ def _is_subscribed(session: Session) -> bool:
 
 def _flags(session: Session, is_subscribed: bool, is_in_multi: bool) -> bytes:
     about = session.profile
+    pinned, waiter = session.pinned, session.waiter
+    options = None if pinned is None else pinned.options
     holds = (
         (b"P", is_subscribed),
         (b"x", is_in_multi),
+        (b"b", waiter is not None and not waiter.is_gone),
+        (b"t", options is not None),
+        (b"R", pinned is not None and pinned.is_broken),
+        (b"B", options is not None and options.is_broadcast),
         (b"e", about.stays),
-        (b"T", about.leaves_no_trace),
+        (b"T", pinned is not None and pinned.leaves_no_trace),
     )
     return b"".join(letter for letter, is_so in holds if is_so) or b"N"
 
@@ -304,10 +313,21 @@ def serve_unblock(session: Session, request: Request) -> bool:
     """CLIENT UNBLOCK. False: it cannot go yet."""
     args = request.args()
     number = args[2]
-    if number.removeprefix(b"-").isdigit():
+    is_number = number.removeprefix(b"-").isdigit()
+    if is_number:
+        # Of one that waits in the proxy the store knows nothing, and this number nobody has.
         args[2] = b"0"
 
     def then(frame: bytes) -> None:
-        session.answer(frame)
+        if is_error(frame) or not is_number:
+            session.answer(frame)
+            return
+        session.hold()
+        is_wrong = request.argc > 3 and args[3].upper() == b"ERROR"
+        session.proxy.parking.unblock(int(number), is_wrong, told)
+
+    def told(was_waiting: bool) -> None:
+        session.answer(integer(was_waiting))
+        session.unhold()
 
     return profile.ask(session, encode_command(*args), then)

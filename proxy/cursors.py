@@ -74,6 +74,9 @@ def serve(session: Session, command: Command, request: Request) -> bool:
     """Ask the side that the cursor is of; False: it cannot go yet."""
     proxy = session.proxy
     issuer, raw = issued_by(request)
+    if issuer is proxy.primary.other and session.pinned is not None:
+        # What is read there is not tracked: it begins anew where it is.
+        issuer, raw = None, from_the_start(request)
     side = proxy.primary if issuer is None else issuer
     lane = session.primary_lane()
     if side is not proxy.primary:

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from . import clients, profile
+from . import clients, profile, tracking
+from .block import database
 from .ops import Reaction
-from .resp import LIMITS, UNAUTHENTICATED, Request, encode_command, is_error, parse
-from .resp.encoder import array, bulk, error, integer, mapping, null
+from .resp import LIMITS, UNAUTHENTICATED, Request, encode_command, is_error
+from .resp.encoder import error
 
 if TYPE_CHECKING:
     from .commands import Command
@@ -28,13 +29,10 @@ OK = b"+OK\r\n"
 # What a client may send before it has logged in.
 BEFORE_LOGIN = (b"AUTH", b"HELLO", b"QUIT", b"RESET", b"POST", b"HOST:")
 NOAUTH = b"-NOAUTH Authentication required.\r\n"
-NOAUTH_HELLO = (
-    b"-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO "
-    b"<proto> AUTH <user> <pass> option can be used to authenticate the client and select the "
-    b"RESP protocol version at the same time\r\n"
-)
 SYNTAX = b"-ERR syntax error\r\n"
-_INDEX = re.compile(rb"0|[1-9][0-9]{0,8}")
+
+# The connection's number in a greeting.
+_ID = re.compile(rb"(\$2\r\nid\r\n:)[0-9]+")
 
 Serve = Callable[["Session", Request], bool]
 
@@ -48,25 +46,13 @@ def serve(session: Session, command: Command, request: Request) -> bool:
     return handler(session, request)
 
 
-def database(request: Request) -> int | None:
-    """What a SELECT asks for; None: it is no index."""
-    index = request.arg(1) if request.argc == 2 else b""
-    return int(index) if _INDEX.fullmatch(index) else None
-
-
-def is_immediate(command: Command) -> bool:
-    """Whether a block may have it: nothing but its answer follows from it."""
-    return command.name in _IN_BLOCKS
-
-
-_IN_BLOCKS = (
-    "client|id", "client|getname", "client|setname", "client|setinfo",
-    "client|no-evict", "client|no-touch", "client|capa",
-)  # fmt: skip
-
-
 def _upstream(session: Session, raw: bytes, then: Callable[[bytes], None]) -> None:
-    """Ask the primary on the connection that is kept for passwords; hold the client meanwhile."""
+    """Ask the primary on the connection that is kept for passwords; hold the client meanwhile.
+
+    A client that has a connection of its own says it there.
+    """
+    pinned = session.pinned
+    lane = session.proxy.login_lane() if pinned is None else pinned.lane(session)
     session.hold()
 
     def done(frame: bytes | None) -> None:
@@ -76,7 +62,7 @@ def _upstream(session: Session, raw: bytes, then: Callable[[bytes], None]) -> No
             then(frame)
         session.unhold()
 
-    session.proxy.login_lane().send(Reaction(done), raw)
+    lane.send(Reaction(done), raw)
 
 
 def _log_in(session: Session, user: bytes, password: bytes) -> None:
@@ -85,6 +71,8 @@ def _log_in(session: Session, user: bytes, password: bytes) -> None:
     session.uses_lanes = False
     session.scanner_limits(LIMITS)
     session.change_lane()
+    if session.pinned is not None:
+        session.pinned.note_login()
     session.proxy.note_user(session)
 
 
@@ -133,14 +121,14 @@ def _hello(session: Session, request: Request) -> None:
             )
             return
     if user is None and not session.may_pass:
-        session.answer(NOAUTH_HELLO)
+        session.answer(session.proxy.noauth_hello)
         return
     if name is not None and not profile.IS_NAME(name):
         session.answer(profile.BAD_NAME)
         return
     # The connection for passwords may be anybody's: it asks as whoever the client is.
     asks_as = user or session.user
-    words = (b"HELLO", b"2") if asks_as is None else (b"HELLO", b"2", b"AUTH", *asks_as)
+    words = (b"HELLO", b"%d" % resp) + (() if asks_as is None else (b"AUTH", *asks_as))
 
     def greeted(frame: bytes) -> None:
         if is_error(frame):
@@ -152,9 +140,11 @@ def _hello(session: Session, request: Request) -> None:
             session.profile.name = name
         session.resp = resp
         session.change_lane()
+        if session.pinned is not None:
+            session.pinned.note_login()
 
         def answer() -> None:
-            session.answer(_greeting(session, parse(frame)))
+            session.answer(_ID.sub(rb"\g<1>%d" % session.id, frame, count=1))
 
         if session.subscriber is None:
             answer()
@@ -165,39 +155,18 @@ def _hello(session: Session, request: Request) -> None:
     _upstream(session, encode_command(*words), greeted)
 
 
-def _greeting(session: Session, fields: list[object]) -> bytes:
-    """The primary's HELLO fields, with what is the client's own put in their place."""
-    pairs: list[tuple[bytes, bytes]] = []
-    for key, value in zip(fields[::2], fields[1::2], strict=True):
-        assert isinstance(key, bytes)
-        if key == b"proto":
-            value = session.resp
-        elif key == b"id":
-            value = session.id
-        pairs.append((bulk(key), _encode(value, session.resp)))
-    return mapping(pairs, session.resp)
-
-
-def _encode(value: object, resp: int) -> bytes:
-    if isinstance(value, int):
-        return integer(value)
-    if isinstance(value, bytes):
-        return bulk(value)
-    if isinstance(value, list):
-        return array([_encode(each, resp) for each in value])
-    return null(resp)
-
-
-def _select(session: Session, request: Request) -> None:
+def _select(session: Session, request: Request) -> bool:
     db = database(request)
-    if db is None:
-        # It cannot succeed, so it cannot change the lane: the server's own words.
-        _upstream(session, request.raw, session.answer)
-        return
     proxy = session.proxy
-    if db == session.db:
-        session.answer(OK)
-        return
+    if db is None or db == session.db or session.pinned is not None:
+        # It does not change the lane, or changes the client's own: the server's own words.
+        def then(frame: bytes) -> None:
+            if db is not None and db != session.db and frame == OK:
+                session.primary_lane().db = db
+                session.to_database(db)
+            session.answer(frame)
+
+        return profile.ask(session, request.raw, then)
     session.hold()
 
     def settled(failure: bytes | None) -> None:
@@ -207,6 +176,7 @@ def _select(session: Session, request: Request) -> None:
         session.unhold()
 
     proxy.lane(proxy.primary, session.user, db, session.resp).when_settled(settled)
+    return True
 
 
 def _reset(session: Session, request: Request) -> None:
@@ -223,6 +193,8 @@ def _as_new(session: Session) -> None:
     session.db = session.proxy.initial_db
     session.resp = 2
     session.profile.reset()
+    if session.pinned is not None:
+        session.pinned.end()
     session.is_silent = False
     session.change_lane()
     if session.proxy.auth_required:
@@ -254,7 +226,7 @@ def _at_once(answer: Callable[[Session, Request], None]) -> Serve:
 _COMMANDS: dict[str, Serve] = {
     "auth": _at_once(_auth),
     "hello": _at_once(_hello),
-    "select": _at_once(_select),
+    "select": _select,
     "reset": _at_once(_reset),
     "quit": _at_once(_quit),
     "host:": _at_once(_http),
@@ -262,6 +234,11 @@ _COMMANDS: dict[str, Serve] = {
     "client|info": clients.serve_info,
     "client|kill": clients.serve_kill,
     "client|list": clients.serve_list,
+    "client|caching": tracking.serve_caching,
+    "client|getredir": tracking.serve_redirect,
+    "client|no-touch": tracking.serve_no_touch,
     "client|reply": profile.serve_reply,
+    "client|tracking": tracking.serve_tracking,
+    "client|trackinginfo": tracking.serve_info,
     "client|unblock": clients.serve_unblock,
-} | dict.fromkeys(_IN_BLOCKS, profile.serve)
+} | dict.fromkeys(profile.IN_BLOCKS, profile.serve)

@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 PING = b"*1\r\n$4\r\nPING\r\n"
 
 
-class Pinned(Protocol):
-    """A client's own connection for all that it sends: its state is the client's."""
-
-    def lane(self, session: Session) -> Lane:
-        """The connection to the primary, in the client's database."""
-
-
 class Mode(Protocol):
     """What takes a client's commands in place of the usual dispatch."""
 
@@ -73,6 +66,8 @@ class Borrowed:
             self._epoch != session.proxy.epoch
             or self.lane.is_lost
             or self._of != (session.user, session.resp)
+            # What a client reads on its pinned connection is tracked: its blocks are there, too.
+            or self._is_pooled is not (session.pinned is None)
         )
 
     def renewed(self, session: Session) -> Borrowed:

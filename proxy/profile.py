@@ -9,11 +9,12 @@ the client asked for is noted here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .ops import Reaction
 from .resp import Request, encode_command, is_error
+from .resp import request as made
 from .resp.encoder import OK, bulk, integer, null
 
 if TYPE_CHECKING:
@@ -25,18 +26,20 @@ BAD_NAME = b"-ERR Client names cannot contain spaces, newlines or special charac
 # What the store answers to the forms that do no harm, where the real one would be carried out.
 _NAME_REFUSED = b"-ERR Client names cannot contain"
 _INFO_REFUSED = b"-ERR lib-name cannot contain"
+# Bytes of a request that is not kept once it has been served.
+_LARGE = 1024
 
 
 class Profile:
     """What is known of one client beside what its commands need.
 
-    capabilities: letters, as CLIENT LIST shows them. stays: CLIENT NO-EVICT. leaves_no_trace:
-    CLIENT NO-TOUCH. Times are the proxy's clock. last: what it sent last.
+    capabilities: letters, as CLIENT LIST shows them. stays: CLIENT NO-EVICT. last: what it sent
+    last. Times are the proxy's clock.
     """
 
     __slots__ = (
-        "capabilities", "connected_at", "heard_at", "last", "leaves_no_trace", "lib_name",
-        "lib_ver", "name", "skips_one", "stays",
+        "capabilities", "connected_at", "heard_at", "last", "lib_name", "lib_ver",
+        "name", "skips_one", "stays",
     )  # fmt: skip
 
     def __init__(self, now: float) -> None:
@@ -48,14 +51,19 @@ class Profile:
         self.lib_ver = b""
         self.capabilities = b""
         self.stays = False
-        self.leaves_no_trace = False
         # The client is silent for one reply only.
         self.skips_one = False
+
+    def hear(self, requests: Sequence[Request], now: float) -> None:
+        """The client has sent something: these have come whole."""
+        self.heard_at = now
+        if requests:
+            last = requests[-1]
+            self.last = last if len(last.raw) < _LARGE else made(last.name)
 
     def reset(self) -> None:
         """RESET: what a store forgets by it. The library stays (networking.c)."""
         self.name = b""
-        self.leaves_no_trace = False
         self.skips_one = False
 
 
@@ -109,6 +117,11 @@ def serve_reply(session: Session, request: Request) -> bool:
     return ask(session, _REPLY_ON if is_known else request.raw, then)
 
 
+# These can be in a block: nothing but their answers follows from them.
+IN_BLOCKS = (
+    "client|capa", "client|getname", "client|id", "client|no-evict", "client|setinfo",
+    "client|setname",
+)  # fmt: skip
 _REPLY_ON = encode_command(b"CLIENT", b"REPLY", b"ON")
 
 # -- what the store is sent, and what the client is answered -------------------------------------
@@ -116,8 +129,8 @@ _REPLY_ON = encode_command(b"CLIENT", b"REPLY", b"ON")
 
 def stand_in(request: Request) -> bytes:
     """What the store is asked in the command's place: it needs the same right."""
-    made = _STAND_INS.get(request.arg(1).upper())
-    return request.raw if made is None or not _is_well_formed(request) else made
+    form = _STAND_INS.get(request.arg(1).upper())
+    return request.raw if form is None or not _is_well_formed(request) else form
 
 
 def answered(session: Session, request: Request, frame: bytes) -> bytes:
@@ -136,7 +149,7 @@ def _is_well_formed(request: Request) -> bool:
         return IS_NAME(request.arg(2)) is not None
     if sub == b"SETINFO":
         return request.arg(2).upper() in _INFO and IS_NAME(request.arg(3)) is not None
-    if sub in (b"NO-EVICT", b"NO-TOUCH"):
+    if sub == b"NO-EVICT":
         return request.arg(2).upper() in (b"ON", b"OFF")
     return True
 
@@ -168,11 +181,6 @@ def _no_evict(session: Session, request: Request) -> bytes:
     return OK
 
 
-def _no_touch(session: Session, request: Request) -> bytes:
-    session.profile.leaves_no_trace = request.arg(2).upper() == b"ON"
-    return OK
-
-
 def _capa(session: Session, request: Request) -> bytes:
     if any(word.lower() == b"redirect" for word in request.args()[2:]):
         session.profile.capabilities = b"r"
@@ -185,7 +193,6 @@ _ANSWERS: dict[bytes, Callable[[Session, Request], bytes]] = {
     b"SETNAME": _set_name,
     b"SETINFO": _set_info,
     b"NO-EVICT": _no_evict,
-    b"NO-TOUCH": _no_touch,
     b"CAPA": _capa,
 }
 # Of these a form that a store refuses, or that leaves the shared connection as it is.
@@ -193,7 +200,6 @@ _STAND_INS = {
     b"SETNAME": encode_command(b"CLIENT", b"SETNAME", b" "),
     b"SETINFO": encode_command(b"CLIENT", b"SETINFO", b"lib-name", b" "),
     b"NO-EVICT": encode_command(b"CLIENT", b"NO-EVICT", b"OFF"),
-    b"NO-TOUCH": encode_command(b"CLIENT", b"NO-TOUCH", b"OFF"),
     b"CAPA": encode_command(b"CLIENT", b"CAPA", b"keyferry"),
 }
 _EXPECTED = {b"SETNAME": _NAME_REFUSED, b"SETINFO": _INFO_REFUSED}

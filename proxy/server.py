@@ -23,6 +23,7 @@ from .endpoint import Endpoint
 from .follower import Follower
 from .lane import Lane, login_of
 from .mirror import Mirror
+from .pinned import Pins
 from .places import places_of
 from .plane import Plane
 from .resp import Request
@@ -84,6 +85,8 @@ class Proxy(Plane):
         self.client_output_limit = client_output_limit
         self.sessions: set[Session] = set()
         self.auth_required = False
+        # What the primary says to a HELLO that does not log in.
+        self.noauth_hello = b""
         self.stale: deque[StaleConnection] = deque(maxlen=1000)
         self.clock_offsets_ms = [0.0, 0.0]
         self.clock_errors_ms = [0.0, 0.0]
@@ -100,7 +103,8 @@ class Proxy(Plane):
         # What has to follow a flip, in this order.
         self.subscriptions = Subscriptions(self)
         self.scripting = Scripting(self)
-        self.followers: list[Follower] = [self.subscriptions, self.scripting.copies]
+        self.pins = Pins(self)
+        self.followers: list[Follower] = [self.subscriptions, self.pins, self.scripting.copies]
         self.parking = Parking(self)
         self._lanes: dict[tuple[Side, User, int, int], Lane] = {}
         self.is_fenced = False
@@ -147,6 +151,7 @@ class Proxy(Plane):
             if reply is None:
                 async with asyncio.timeout(SECONDARY_PATIENCE_S):
                     reply = await lane.call(b"PING")
+                    self.noauth_hello = await lane.call(b"HELLO", b"2")
                 self.auth_required = reply.startswith(b"-NOAUTH")
         except (ConnectionError, TimeoutError):
             pass  # What cannot be asked now is what it was.
@@ -168,6 +173,7 @@ class Proxy(Plane):
 
     def leave(self, session: Session) -> None:
         self.sessions.discard(session)
+        self.pins.left(session)
 
     def note_user(self, session: Session) -> None:
         """A client changed user or database: have its lane to the other side ready in time."""
@@ -447,8 +453,7 @@ class Proxy(Plane):
         Raises ConnectionError.
         """
         lanes = [each for each in self._lanes.values() if each.side is self.primary and each.ops]
-        pinned = [each.pinned.lane(each) for each in self.sessions if each.pinned is not None]
-        await asyncio.gather(*(lane.call(b"PING") for lane in (*lanes, *pinned)))
+        await asyncio.gather(*(lane.call(b"PING") for lane in lanes))
         for each in self.followers:
             await each.settle()
 

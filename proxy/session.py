@@ -24,17 +24,17 @@ from .keytable import Place, place_of
 from .lane import Lane
 from .metrics import CommandClass
 from .ops import Barrier, ShiftedRead, Trim, Write
-from .own import Borrowed, Mode, Pinned
+from .own import Borrowed, Mode
 from .places import places_of
 from .plane import Client
 from .profile import Profile
 from .resp.limits import LIMITS, UNAUTHENTICATED, Limits
 from .resp.requests import Request, RequestScanner
-from .resp.requests import request as named
 from .serving import SERVE
 from .sides import Side
 
 if TYPE_CHECKING:
+    from .pinned import Pinned
     from .server import Proxy
     from .subscribing import Subscriber
     from .waiter import Waiter
@@ -49,8 +49,6 @@ MAX_BACKLOG = 2048
 MAX_UNSENT = 1024 * 1024
 # Bytes of one request: client-query-buffer-limit of the servers.
 MAX_REQUEST = 1024 * 1024 * 1024
-# Bytes of a request that is not kept once it has been served.
-LARGE = 1024
 
 
 # To ask an enum for a member is a search each time.
@@ -151,14 +149,11 @@ class Session(Client):
 
     def data_received(self, data: bytes) -> None:
         requests = self._scanner.feed(data)
-        profile = self.profile
-        profile.heard_at = self.proxy.now()
+        self.profile.hear(requests, self.proxy.now())
         if self._scanner.error is not None and self._protocol_error is None:
             self._protocol_error = self._scanner.error.reply
         if requests:
             self.backlog.extend(requests)
-            last = requests[-1]
-            profile.last = last if len(last.raw) < LARGE else named(last.name)
         elif self._scanner.pending > MAX_REQUEST:
             log.warning("client %d: a request of more than 1 GiB: closed", self.id)
             self.proxy.stats.client_error("request_limit")
@@ -194,6 +189,11 @@ class Session(Client):
     def hold(self) -> None:
         """Stop dispatching until :meth:`unhold`."""
         self._holds += 1
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing that the client has been served waits for an answer."""
+        return not self.outstanding and not self._holds
 
     def unhold(self) -> None:
         self._holds -= 1
@@ -236,7 +236,7 @@ class Session(Client):
         self._regulate()
 
     def _at_rest(self) -> None:
-        if self.outstanding or self._holds:
+        if not self.is_idle:
             return
         if self.mode is not None:
             self.mode.at_rest(self)

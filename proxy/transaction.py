@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from . import cursors, local, profile
+from . import cursors, profile
 from .block import Block, Exec, Item, places_of_items
 from .commands import Command, Kind
 from .metrics import CommandClass
@@ -300,7 +300,9 @@ def _refusal(command: Command) -> bytes | None:
     """Why the proxy will not have it in a block."""
     if command.kind in QUEUEABLE or command.kind is Kind.TRANSACTION:
         return None
-    if command.kind is Kind.LOCAL and (command.name == "select" or local.is_immediate(command)):
+    if command.kind is Kind.LOCAL and (
+        command.name == "select" or command.name in profile.IN_BLOCKS
+    ):
         return None
     name = command.name.replace("|", " ").encode()
     return command.error or b"-ERR Keyferry does not support '%b' inside MULTI\r\n" % name

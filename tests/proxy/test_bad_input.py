@@ -120,8 +120,6 @@ async def test_garbage_ends_one_connection_and_no_more(proxied: Proxied) -> None
 @pytest.mark.parametrize(
     "line",
     [
-        "MONITOR",
-        "CLIENT TRACKING ON",
         "SHUTDOWN", "REPLICAOF NO ONE", "DEBUG SLEEP 0",
         "CLIENT PAUSE 1", "CONFIG SET maxmemory 1", "MIGRATE h 1 k 0 1", "SAVE", "PSYNC ? -1",
     ],

@@ -302,6 +302,32 @@ async def test_a_client_that_is_ended_with_a_write_on_its_way_harms_nobody(
     assert mirrored.target.cli("GET", "k") == mirrored.source.cli("GET", "k")
 
 
+@every_engine
+@pytest.mark.parametrize("is_mirrored", [False, True], ids=["waits in the store", "parked"])
+@pytest.mark.parametrize("reason", ["", "TIMEOUT", "error"])
+async def test_a_client_that_waits_is_unblocked_as_by_the_store(
+    beside: Proxied, is_mirrored: bool, reason: str
+) -> None:
+    if is_mirrored:
+        await beside.start_mirror()
+    results = []
+    for port in (beside.source.port, beside.port):
+        async with connected(port, port) as (one, other):
+            number = (await one.call("CLIENT ID"))[1:-2].decode()
+            line = f"CLIENT UNBLOCK {number} {reason}"
+            answers = [await other.call(line)]
+            one.send("BLPOP nothing 0", "PING")
+            while True:
+                listed = fields(await other.call("CLIENT LIST"))
+                (waiting,) = [each for each in listed if each["id"] == number]
+                if waiting["flags"] == "b":
+                    break
+            answers += [await other.call(line), *await one.replies(2), await other.call(line)]
+            results.append(answers)
+    assert results[1] == results[0]
+    assert results[0][1] == b":1\r\n"
+
+
 # -- CLIENT REPLY --------------------------------------------------------------------------------
 
 REPLIES = {
@@ -378,7 +404,7 @@ async def test_in_a_block_a_client_speaks_of_itself_as_to_the_store(
     lines = (
         "MULTI", "CLIENT GETNAME", "CLIENT SETNAME me", "CLIENT SETNAME \u00e9", "CLIENT GETNAME",
         "CLIENT NO-EVICT on", "CLIENT NO-EVICT maybe", "CLIENT GETNAME", "EXEC", "CLIENT GETNAME",
-        "MULTI", "CLIENT NO-TOUCH on", "EXEC", "MULTI", "CLIENT SETINFO lib-name kf", "EXEC",
+        "MULTI", "CLIENT SETINFO lib-name kf", "EXEC",
         "CLIENT INFO", "AUTH weak pw", "MULTI", "CLIENT SETNAME x", "EXEC", "DISCARD",
     )  # fmt: skip
     beside.source.cli(

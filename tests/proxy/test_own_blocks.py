@@ -257,7 +257,7 @@ async def test_wait_and_waitaof_are_answered_by_the_server(mirrored: Proxied) ->
         # It waits by itself: nobody else's lane is held up.
         one.send("WAIT 1 0", "PING")
         assert await other.call("GET k") == b"$1\r\nv\r\n"
-        assert not one._frames
+        assert not one.frames
 
 
 async def test_a_watch_outlives_a_wait(mirrored: Proxied) -> None:
