@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.clients import Client, until
+from tests.integration.clients import DEADLINE_S, Client, until
 from tests.integration.holds import Wires
 from tests.integration.keyferry import Migration, Process, refusal
 from tests.servers import REDIS_6, VALKEY_9, Pair, engine_pairs
@@ -212,6 +212,34 @@ async def test_a_verification_looks_before_the_witness_has_told_and_waits_for_it
     await until(lambda: verification.done() or witness._waiting, "the verification waits")
     wires.release_replies(witness._lane)
     assert (await verification)["passed"]
+    assert await migration.differences() == []
+
+
+async def test_a_copy_under_a_ticket_waits_for_a_round_and_not_for_the_fence_behind_that(
+    migration: Migration, wires: Wires
+) -> None:
+    await migration.verified()
+    client = await migration.client()
+    await client.call("SET", "k", 1)
+    await client.call("EVAL", UNNAMED, 1, "k", "old")
+    await migration.settled()
+    witness = migration.proxy.scripting.witness._lane
+    assert witness is not None
+    wires.hold_replies(witness)
+    client.send("EVAL", UNNAMED, 1, "k", "new")
+    await until(lambda: migration.proxy.table.is_closed, "the round has begun")
+    fence = asyncio.create_task(migration.proxy.fence())
+    await asyncio.sleep(0)
+    copying = migration.controller.copying
+    assert copying is not None
+    copy = asyncio.create_task(copying.mover.copy_alone(0, b"k", "test"))
+    await until(lambda: len(migration.proxy.table._at_the_gate) == 2, "both wait at the gate")
+    wires.release_replies(witness)
+    async with asyncio.timeout(DEADLINE_S):
+        assert not (await copy).touched
+        await fence
+    migration.proxy.release()
+    assert await client.reply() == b"OK"
     assert await migration.differences() == []
 
 
