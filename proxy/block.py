@@ -17,6 +17,7 @@ from .commands import Command, Kind
 from .cursors import tagged
 from .keytable import Place, Ticket
 from .lane import Lane
+from .lua import Script
 from .ops import record_barrier
 from .own import Borrowed
 from .places import places_of, written_places
@@ -109,19 +110,27 @@ def record(
     return db
 
 
-def _scripted(proxy: Proxy, db: int, items: Iterable[Item]) -> tuple[set[Place], bool]:
-    """The places that scripts in a block may write, and whether they write others, too."""
-    dbs = {db}
-    places: set[Place] = set()
-    is_unnamed = False
+class _Scripts(NamedTuple):
+    """What scripts in a block may write: these places, and keys that only the witness can tell."""
+
+    places: set[Place]
+    dbs: set[int]
+    unnamed: list[tuple[Script, Request]]
+
+
+def _scripts(proxy: Proxy, db: int, items: Iterable[Item]) -> _Scripts:
+    scripting = proxy.scripting
+    found = _Scripts(set(), {db}, [])
     for command, request, *_ in items:
         index = database(request) if command.name == "select" else None
-        dbs |= set() if index is None else {index}
+        if index is not None:
+            found.dbs.add(index)
         if command.kind is Kind.SCRIPT:
-            is_unnamed = is_unnamed or proxy.scripting.is_unnamed(command, request)
-            for each in dbs:
-                places.update(proxy.scripting.touched(each, command, request) or ())
-    return places, is_unnamed
+            if scripting.is_unnamed(command, request):
+                found.unnamed.append((scripting.verdict(command, request), request))
+            for each in found.dbs:
+                found.places.update(scripting.touched(each, command, request) or ())
+    return found
 
 
 def mark_written(proxy: Proxy, db: int, items: Iterable[Item]) -> None:
@@ -215,8 +224,7 @@ class Exec(Ticket):
     """
 
     __slots__ = (
-        "_is_witnessed", "_scripted", "borrowed", "db", "is_alone", "items", "raw", "sent_at",
-        "session",
+        "_scripts", "borrowed", "db", "is_alone", "items", "raw", "sent_at", "session",
     )  # fmt: skip
 
     lane: Lane
@@ -238,7 +246,7 @@ class Exec(Ticket):
         self.places = places or ()
         self.raw = raw
         self.sent_at = session.proxy.now()
-        self._scripted, self._is_witnessed = _scripted(session.proxy, self.db, items)
+        self._scripts = _scripts(session.proxy, self.db, items)
 
     def start(self) -> None:
         """Send it as soon as it may go; the session waits meanwhile."""
@@ -256,7 +264,7 @@ class Exec(Ticket):
         proxy = self.session.proxy
         if self.is_alone:
             proxy.table.touch_everything()
-        if self._is_witnessed:
+        if self._scripts.unnamed:
             proxy.scripting.witness.begin(self._send)
         else:
             self._send()
@@ -305,17 +313,17 @@ class Exec(Ticket):
     def _mark_scripted(self) -> None:
         proxy = self.session.proxy
         if proxy.mirror is not None:
-            for place in self._scripted:
+            for place in self._scripts.places:
                 proxy.table.mark_unproven(place)
 
     def _end(self) -> None:
         proxy = self.session.proxy
-        if not self._is_witnessed:
+        if not self._scripts.unnamed:
             self._done()
             return
 
         def told(testimony: Testimony | None) -> None:
-            mark_seen(proxy, testimony, {self.db}, stays=False)
+            mark_seen(proxy, testimony, self._scripts.dbs, self._scripts.unnamed)
             self._done()
 
         proxy.scripting.witness.end(told)

@@ -221,7 +221,7 @@ def serve(session: Session, command: Command, request: Request) -> bool:
         return False
     session.count(lane.side, CommandClass.WRITE)
     if is_unnamed:
-        round_.join(UnnamedCall(round_, session, lane, request, stays=script.stays))
+        round_.join(UnnamedCall(round_, session, lane, request, script))
         return True
     places = () if script.written is None else places_written(script, session.db, request)
     call = ScriptCall()

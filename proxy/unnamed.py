@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from .keytable import place_of
+from .lua import Script, speaks_of_swapdb
 from .op import Op
 
 if TYPE_CHECKING:
@@ -29,22 +30,19 @@ MAX_CALLS = 100
 
 
 class UnnamedCall(Op):
-    """One script of one client, on the primary's lane.
+    """One script of one client, on the primary's lane."""
 
-    stays: it is sure to write in the client's database only.
-    """
-
-    __slots__ = ("db", "lane", "request", "round", "session", "stays")
+    __slots__ = ("db", "lane", "request", "round", "script", "session")
 
     def __init__(
-        self, round_: Round, session: Session, lane: Lane, request: Request, *, stays: bool
+        self, round_: Round, session: Session, lane: Lane, request: Request, script: Script
     ) -> None:
         self.round = round_
         self.session = session
         self.lane = lane
         self.db = session.db
         self.request = request
-        self.stays = stays
+        self.script = script
 
     def send(self) -> None:
         self.lane.send(self, self.request.raw)
@@ -132,7 +130,7 @@ class Round:
             self.proxy,
             testimony,
             {call.db for call in calls},
-            stays=all(call.stays for call in calls),
+            [(call.script, call.request) for call in calls],
         )
         if self.proxy.parking.waiting:
             self.proxy.parking.wrote_anything()
@@ -140,19 +138,30 @@ class Round:
 
 
 def mark_seen(
-    proxy: Proxy, testimony: Testimony | None, dbs: Iterable[int], *, stays: bool
+    proxy: Proxy,
+    testimony: Testimony | None,
+    dbs: set[int],
+    calls: Iterable[tuple[Script, Request]],
 ) -> None:
-    """What the witness has seen is unproven: in these databases, or in all that hold keys."""
+    """What the witness has seen of these calls is unproven.
+
+    In these databases that they were called in, or in all that hold keys.
+    """
     if proxy.mirror is None:
         return
     table = proxy.table
     if testimony is None:
         table.touch_everything()
         proxy.on_unknown_writes()
-    elif testimony.everything:
-        # Of which database it does not tell.
+        return
+    stays, swaps = True, False
+    for script, request in calls:
+        stays = stays and script.stays
+        swaps = swaps or script.swaps or speaks_of_swapdb(request.raw)
+    if testimony.everything or swaps:
+        # Of which database, or between which, it does not tell.
         table.mark_everything_unproven()
-    else:
-        for db in set(dbs) if stays else testimony.dbs | set(dbs):
-            for key in testimony.keys:
-                table.mark_unproven(place_of(db, key))
+        return
+    for db in dbs if stays else testimony.dbs | dbs:
+        for key in testimony.keys:
+            table.mark_unproven(place_of(db, key))

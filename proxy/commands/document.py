@@ -136,9 +136,16 @@ def _kind(command: Command) -> str:
     return command.kind.value
 
 
+_OF_SCRIPTS = {"script|flush": "as it is", "script|load": "as it is"}
+
+
 def _mirrored(command: Command) -> str:
     if command.kind is Kind.BARRIER:
         return "as it is"
+    if command.kind is Kind.SCRIPT:
+        if command.name.startswith("function|"):
+            return "libraries copied"
+        return "keys copied" if command.spec.may_write else _OF_SCRIPTS.get(command.name, "")
     if not command.writes:
         return ""
     if command.effect is None:

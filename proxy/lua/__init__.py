@@ -5,7 +5,7 @@
 """
 
 from .reading import ANY, Origin, Source
-from .verdict import READS, UNKNOWN, Script, library_name, read_body, read_library
+from .verdict import READS, UNKNOWN, Script, library_name, read_body, read_library, speaks_of_swapdb
 
 __all__ = [
     "ANY",
@@ -17,4 +17,5 @@ __all__ = [
     "library_name",
     "read_body",
     "read_library",
+    "speaks_of_swapdb",
 ]

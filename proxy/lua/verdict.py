@@ -11,7 +11,7 @@ What a script only reads does not matter: its effect is a copy of what it wrote.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..commands.model import Command, Kind
@@ -39,10 +39,12 @@ class Script:
 
     written: all keys, by where they come from; None: nobody can tell. Empty: it only reads.
     stays: it leaves the databases that it is not called in alone.
+    swaps: its text speaks of SWAPDB, of which no store tells anybody.
     """
 
     written: Sources | None
     stays: bool
+    swaps: bool = False
 
 
 UNKNOWN = Script(None, stays=False)
@@ -54,7 +56,8 @@ def read_body(body: bytes, table: CommandTable) -> Script:
     if _forbids_writes(body):
         return READS
     reading = _read(body, is_library=False)
-    return UNKNOWN if reading is None else _verdict(reading, reading.functions, table)
+    verdict = UNKNOWN if reading is None else _verdict(reading, reading.functions, table)
+    return replace(verdict, swaps=speaks_of_swapdb(body))
 
 
 def read_library(code: bytes, table: CommandTable) -> dict[bytes, Script]:
@@ -62,10 +65,17 @@ def read_library(code: bytes, table: CommandTable) -> dict[bytes, Script]:
     reading = _read(code, is_library=True)
     if reading is None:
         return {}
-    return {
-        name: READS if only_reads else _verdict(reading, reading.reached(function), table)
-        for name, (function, only_reads) in reading.registered.items()
-    }
+    swaps = speaks_of_swapdb(code)
+    found = {}
+    for name, (function, only_reads) in reading.registered.items():
+        verdict = READS if only_reads else _verdict(reading, reading.reached(function), table)
+        found[name] = replace(verdict, swaps=swaps)
+    return found
+
+
+def speaks_of_swapdb(text: bytes) -> bool:
+    """Of a script, or of the arguments that it is given."""
+    return b"swapdb" in text.lower()
 
 
 def library_name(code: bytes) -> bytes | None:

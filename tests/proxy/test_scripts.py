@@ -275,6 +275,26 @@ async def test_a_flush_inside_a_script_makes_everything_unproven(
     assert mirrored.proxy.table.is_everything_unproven
 
 
+@pytest.mark.parametrize("is_block", [False, True], ids=["alone", "in a block"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("redis.call('SWAPDB', 0, 1) redis.call('SET', KEYS[1] .. 'x', 1)", "1", "k"),
+        ("return redis.call(unpack(ARGV))", "0", "swapdb", "0", "1"),
+    ],
+)
+async def test_a_swap_of_databases_inside_a_script_makes_everything_unproven(
+    mirrored: Proxied, words: tuple[str, ...], *, is_block: bool
+) -> None:
+    async with mirrored.client() as client:
+        calls: list[tuple[str, ...]] = [("EVAL", *words)]
+        if is_block:
+            calls = [("MULTI",), *calls, ("EXEC",)]
+        await ask_all(client, *calls)
+        await until(lambda: not mirrored.proxy.table.is_closed, "the round to be over")
+    assert mirrored.proxy.table.is_everything_unproven
+
+
 async def test_many_clients_scripts_run_in_one_round(
     mirrored: Proxied, monkeypatch: pytest.MonkeyPatch
 ) -> None:
