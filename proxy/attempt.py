@@ -10,10 +10,19 @@ names too waits for the outcome of that. The earlier one has a smaller ticket, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from .commands.blocking import ONE_ELEMENT, Verdict, Waits, judge, of_last_id, with_last_ids
+from .commands.blocking import (
+    ANYTHING,
+    ONE_ELEMENT,
+    Verdict,
+    Waits,
+    is_about_types,
+    judge,
+    of_last_id,
+    with_last_ids,
+)
 from .keytable import Place, Ticket, db_and_key
 from .lane import Lane
 from .ops import Reaction
@@ -25,6 +34,7 @@ from .waiter import Waiter
 
 if TYPE_CHECKING:
     from .blocking import Parking
+    from .session import Session
 
 NULLS = (b"*-1\r\n", b"$-1\r\n", b"_\r\n")
 
@@ -51,8 +61,8 @@ class Attempt(Ticket):
     """
 
     __slots__ = (
-        "_frames", "_has_gone", "_is_done", "_run", "_sent_at", "_skipped", "_when_done",
-        "chained", "is_sent", "is_sure", "limit", "parking", "parts", "place",
+        "_frames", "_has_gone", "_held", "_is_done", "_run", "_sent_at", "_skipped", "chained",
+        "is_sent", "is_sure", "limit", "parking", "parts", "place",
     )  # fmt: skip
 
     def __init__(
@@ -84,7 +94,7 @@ class Attempt(Ticket):
         self._frames: list[bytes] = []
         self._sent_at = 0.0
         self._skipped = False
-        self._when_done: list[Callable[[], None]] = []
+        self._held: list[Session] = []
 
     def start(self) -> None:
         """Queue it, and send it if it may go now."""
@@ -95,8 +105,10 @@ class Attempt(Ticket):
         self._has_gone = True
         self.proceed()
 
-    def when_done(self, callback: Callable[[], None]) -> None:
-        self._when_done.append(callback)
+    def keep(self, session: Session) -> None:
+        """Hold the client whose write this follows until it is done."""
+        session.hold()
+        self._held.append(session)
 
     def proceed(self) -> None:
         """Send it, if it may go and no earlier attempt for one of its clients is under way."""
@@ -231,7 +243,7 @@ class Attempt(Ticket):
             at = end + 1
             once_more = None
             if frame is None:
-                once_more = _without_what_was_refused(part, questions)
+                once_more = self._without_what_was_refused(part, questions)
             elif frame in NULLS:
                 self._missed(part, questions)
             elif frame[0] in ERROR_BYTES:
@@ -254,9 +266,11 @@ class Attempt(Ticket):
         if self.parts:
             self._send()
         else:
-            self._finish()
+            self._end()
         if moved:
-            self.parking.wrote(moved, ONE_ELEMENT)
+            self.parking.wrote(moved, ONE_ELEMENT, self._held)
+        if self._is_done:
+            self._let_go()
         for waiter, frame in served:
             waiter.answer(frame)
         for part in anew:
@@ -295,7 +309,7 @@ class Attempt(Ticket):
         questions: Sequence[bytes | None],
         served: list[tuple[Waiter, bytes]],
     ) -> Part | None:
-        """An error; returns what has to be asked, to know what becomes of the client."""
+        """An error: the client's answer, or it waits on. Returns what has to be sent again."""
         waiter = part.waiter
         if self.place is None:
             if frame.startswith(b"-ERR unknown") and part.request is not waiter.request:
@@ -303,13 +317,8 @@ class Attempt(Ticket):
                 return part._replace(request=waiter.request)
             served.append((waiter, frame))
             return None
-        type_name = parse(questions[0]) if questions and questions[0] else None
-        if not isinstance(type_name, bytes):
-            type_name = None
+        type_name = None if not questions or questions[0] is None else parse(questions[0])
         verdict, frame = judge(waiter.form, part.request, self.parking.engine, frame, type_name)
-        if verdict is Verdict.LOOK and not part.is_blind:
-            _, key = db_and_key(self.place)
-            return part._replace(questions=(encode_command(b"TYPE", key),))
         if verdict is Verdict.LATER:
             self.parking.retry_in_a_while(waiter, self.place)
         if verdict is Verdict.ANSWERED:
@@ -318,28 +327,46 @@ class Attempt(Ticket):
             served.append((waiter, frame))
         return None
 
+    def _without_what_was_refused(self, part: Part, questions: Sequence[bytes | None]) -> Part:
+        """The block was not executed, for something else was refused: once more without that."""
+        if all(question is None for question in questions):
+            return part
+        if self.place is not None:
+            self.parking.blind.add(part.waiter.session.user)
+        return part._replace(questions=(), is_blind=True)
+
     def _finish(self) -> None:
-        parking = self.parking
+        self._end()
+        self._let_go()
+
+    def _end(self) -> None:
         self._is_done = True
-        parking.proxy.table.release(self)
+        self.parking.proxy.table.release(self)
         if self._skipped and self.place is not None:
-            parking.pass_on(self.place, self.limit)
-        callbacks, self._when_done = self._when_done, []
-        for callback in callbacks:
-            callback()
+            left = ANYTHING._replace(most=self.limit)
+            self.parking.wrote((self.place,), left, self._held)
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, []
+        for session in held:
+            session.unhold()
+
+
+def later_part(waiter: Waiter, place: Place) -> Part:
+    """A try of a client that waits, behind a write of this place."""
+    _, key = db_and_key(place)
+    engine = waiter.parking.engine
+    request = waiter.request_for(key)
+    is_blind = waiter.session.user in waiter.parking.blind
+    if is_blind or not is_about_types(waiter.form, request, engine):
+        return Part(waiter, request)
+    return Part(waiter, request, (encode_command(b"TYPE", key),))
 
 
 def first_part(waiter: Waiter) -> Part:
     """The first try of a client, with what its later ones need to know."""
     keys = of_last_id(waiter.request)
     return Part(waiter, waiter.short, [encode_command(b"XINFO", b"STREAM", key) for key in keys])
-
-
-def _without_what_was_refused(part: Part, questions: Sequence[bytes | None]) -> Part:
-    """A block was not executed, for something else in it was refused: once more without that."""
-    if any(question is not None for question in questions):
-        return part._replace(questions=(), is_blind=True)
-    return part
 
 
 def _answers(frames: Sequence[bytes]) -> Sequence[bytes | None]:

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .attempt import NULLS, Attempt, Part, first_part
+from .attempt import NULLS, Attempt, Part, first_part, later_part
 from .commands import Command, Kind
 from .commands.blocking import ANYTHING, GONE, ONE_ELEMENT, Push, Waits, pushed, together
 from .commands.engine import Engine
-from .keytable import Place, db_and_key
+from .keytable import Place
 from .lane import Lane
 from .op import Op
 from .ops import Reaction
@@ -65,6 +65,8 @@ class Parking:
         self.blocked: dict[Waiter, Blocked] = {}
         # Somebody writes past the proxy, so that nothing tells when to try.
         self.has_other_writers = False
+        # Users who may not ask for types.
+        self.blind: set[tuple[bytes, bytes] | None] = set()
         self._polling: asyncio.TimerHandle | None = None
 
     @property
@@ -139,7 +141,7 @@ class Parking:
 
     def _retry(self, waiter: Waiter, place: Place) -> None:
         if not waiter.is_gone and not waiter.claims:
-            self._attempt([waiter], place, Push(frozenset((waiter.form.waits,)), 1))
+            self._try([waiter], place, Push(frozenset((waiter.form.waits,)), 1))
 
     def retry_in_a_while(self, waiter: Waiter, place: Place) -> None:
         """The store could not try: it is loading, or a script runs."""
@@ -159,7 +161,7 @@ class Parking:
         """A write has taken its ticket: those who wait for what it may bring are tried for."""
         push = pushed(command, request)
         if push is not None:
-            self.wrote(places, push, session, lane)
+            self.wrote(places, push, (session,), lane)
 
     def behind_block(self, session: Session, lane: Lane, db: int, items: Iterable[Item]) -> None:
         """The same of a block: a server, too, serves those who wait behind all of it."""
@@ -180,7 +182,7 @@ class Parking:
                 if push is not None and place in self.waiting:
                     pushes.setdefault(place, []).append(push)
         for place, found in pushes.items():
-            self.wrote((place,), together(found), session, lane)
+            self.wrote((place,), together(found), (session,), lane)
 
     def behind_barrier(self, db: int, command: Command, request: Request) -> None:
         """The same of a write that is alone: what comes is tried for before anybody goes on."""
@@ -195,12 +197,12 @@ class Parking:
         self,
         places: Sequence[Place],
         push: Push = ANYTHING,
-        session: Session | None = None,
+        sessions: Iterable[Session] = (),
         lane: Lane | None = None,
     ) -> None:
         """Something that holds a ticket on these places, or has held it, writes them.
 
-        Call it in the step in which the ticket was taken. ``session`` goes on behind what is
+        Call it in the step in which the ticket was taken. ``sessions`` go on behind what is
         tried for here: at once if that follows on the same ``lane``.
         """
         if self.proxy.table.is_closed:
@@ -211,28 +213,32 @@ class Parking:
         for place in places:
             if place in self.waiting:
                 for attempt in self._serve(place, push):
-                    if session is not None and not (attempt.is_sent and attempt.lane is lane):
-                        session.hold()
-                        attempt.when_done(session.unhold)
+                    if not (attempt.is_sent and attempt.lane is lane):
+                        for session in sessions:
+                            attempt.keep(session)
 
     def wrote_anything(self) -> None:
         """Anything may have been written."""
         self.wrote(list(self.waiting))
 
-    def pass_on(self, place: Place, most: int | None) -> None:
-        """Somebody who was to be served was not: what is there is for the next ones."""
-        self.wrote((place,), ANYTHING._replace(most=most))
-
-    def _serve(self, place: Place, push: Push, *, only_free: bool = False) -> list[Attempt]:
+    def _serve(
+        self,
+        place: Place,
+        push: Push,
+        *,
+        only_free: bool = False,
+        but: Waiter | None = None,
+    ) -> list[Attempt]:
         """Try for as many as can be served, in the order in which they came.
 
         Those who are to be served by an earlier write are passed over. Where nobody knows whether
-        they will be, or where nobody else is there, all wait for that.
+        they will be, or where nobody else is there, all wait for that; with ``only_free`` nobody
+        is tried for then. ``but``: not for this one.
         """
         slots: dict[object, _Slot] = {}
         is_one_slot = len(push.waits) == 1 and not push.waits & _OF_STREAMS
         for waiter in self.waiting[place]:
-            if waiter.form.waits not in push.waits or waiter.is_gone:
+            if waiter.form.waits not in push.waits or waiter.is_gone or waiter is but:
                 continue
             slot = slots.get(waiter.slot)
             if slot is None:
@@ -240,7 +246,9 @@ class Parking:
             if slot.need == 0:
                 if is_one_slot:
                     break
-            elif not (only_free and waiter.claims):
+            elif only_free and waiter.claims:
+                slot.need = 0
+            else:
                 slot.take(waiter)
         now: list[Waiter] = []
         later: list[Waiter] = []
@@ -252,39 +260,42 @@ class Parking:
             else:
                 later += slot.passed
                 later += slot.rest
-        attempts = []
+        attempts: list[Attempt] = []
         if now:
-            attempts.append(self._attempt(now, place, push))
+            attempts += self._try(now, place, push)
         if later:
-            attempts.append(self._attempt(later, place, push, is_alone=True))
+            attempts += self._try(later, place, push, is_alone=True)
         return attempts
 
-    def _attempt(
+    def _try(
         self, waiters: Sequence[Waiter], place: Place, push: Push, *, is_alone: bool = False
-    ) -> Attempt:
+    ) -> list[Attempt]:
+        """Begin an attempt; returns it, and those for whom it may move something."""
         lane = waiters[0].session.primary_lane()
         is_alone = is_alone or any(each.session.primary_lane() is not lane for each in waiters)
-        _, key = db_and_key(place)
         attempt = Attempt(
             self,
-            [Part(waiter, waiter.request_for(key)) for waiter in waiters],
+            [later_part(waiter, place) for waiter in waiters],
             place,
             is_alone=is_alone,
             limit=push.most,
             is_sure=push.is_sure and not is_alone,
         )
         attempt.start()
-        self._chain(attempt, waiters)
-        return attempt
+        return [attempt, *self._chain(attempt, waiters)]
 
-    def _chain(self, attempt: Attempt, waiters: Sequence[Waiter]) -> None:
+    def _chain(self, attempt: Attempt, waiters: Sequence[Waiter]) -> list[Attempt]:
         """A move is a write, too: those who wait where it leads are tried for behind it."""
+        found: list[Attempt] = []
         for waiter in waiters:
             to = waiter.destination
             if to is None or to not in self.waiting or self.proxy.table.is_closed:
                 continue
-            if self._serve(to, ONE_ELEMENT, only_free=True):
+            chained = self._serve(to, ONE_ELEMENT, only_free=True, but=waiter)
+            if chained:
                 attempt.chained.add(to)
+                found += chained
+        return found
 
     # -- in the store --------------------------------------------------------------------------
 

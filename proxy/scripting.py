@@ -253,4 +253,4 @@ def _acquire(op: Write) -> None:
     else:
         op.session.hold()
     if proxy.parking.waiting:
-        proxy.parking.wrote(op.places, session=op.session, lane=op.lane)
+        proxy.parking.wrote(op.places, sessions=(op.session,), lane=op.lane)

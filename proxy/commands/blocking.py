@@ -206,7 +206,6 @@ class Verdict(enum.Enum):
     WAITS = "it waits on"
     LATER = "it waits on, and is tried for again in a while"
     ANSWERED = "the error is its answer"
-    LOOK = "it depends on the type of the key that became ready"
 
 
 NO_SUCH_GROUP = b"-NOGROUP the consumer group this client was blocked on no longer exists\r\n"
@@ -220,12 +219,24 @@ _FOR_A_WHILE = (
 )  # fmt: skip
 
 
+def is_about_types(form: Form, req: Request, engine: Engine) -> bool:
+    """Whether an error is understood only with the type of the key that became ready.
+
+    Servers pass over a key of another type. The error may be about another one: one in front of
+    it, where the whole command is executed again, or the destination of a move. And older servers
+    tell a stream that is gone from a group that is.
+    """
+    if form.waits is Waits.GROUP:
+        return not engine.reruns_blocked
+    return form is _MOVE or (bool(engine.reruns_blocked) and len(form.keys_at(req)) > 1)
+
+
 def judge(
     form: Form, req: Request, engine: Engine, error: bytes, type_name: bytes | None
 ) -> tuple[Verdict, bytes]:
     """What an error means to a client that has been waiting, and the bytes that it gets.
 
-    type_name: what TYPE says of the key that became ready; None: it was not asked.
+    type_name: what TYPE says of the key that became ready, where the user may ask.
     """
     if error.startswith(_FOR_A_WHILE):
         return Verdict.LATER, error
@@ -233,22 +244,14 @@ def judge(
         return _judge_group(engine, error, type_name)
     if not error.startswith(_WRONG_TYPE):
         return Verdict.ANSWERED, error
-    # Servers pass over a key of another type. It may be another one that the error is about: one
-    # in front of it, where the whole command is executed again, or the destination of a move.
-    if form is not _MOVE and (not engine.reruns_blocked or len(form.keys_at(req)) == 1):
-        return Verdict.WAITS, error
-    if type_name is None:
-        return Verdict.LOOK, error
-    is_right = type_name == form.waits.type_name
-    return Verdict.ANSWERED if is_right else Verdict.WAITS, error
+    is_of_another_key = is_about_types(form, req, engine) and type_name == form.waits.type_name
+    return Verdict.ANSWERED if is_of_another_key else Verdict.WAITS, error
 
 
 def _judge_group(engine: Engine, error: bytes, type_name: bytes | None) -> tuple[Verdict, bytes]:
     if engine.reruns_blocked or not error.startswith((_WRONG_TYPE, b"-NOGROUP")):
         return Verdict.ANSWERED, error
-    if type_name is None:
-        return Verdict.LOOK, error
-    if type_name == Waits.GROUP.type_name:
+    if type_name is None or type_name == Waits.GROUP.type_name:
         return Verdict.ANSWERED, NO_SUCH_GROUP
     return Verdict.ANSWERED if engine.ends_readers_of_none else Verdict.WAITS, NO_SUCH_STREAM
 

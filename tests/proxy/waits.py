@@ -260,9 +260,10 @@ async def waiting(proxied: Proxied | None, admin: Client) -> int:
 async def settled(proxied: Proxied | None, admin: Client, clients: Sequence[Client]) -> int:
     """Every client is answered or waits; returns how many wait."""
     for _ in range(2000):
-        left = await waiting(proxied, admin)
         for client in clients:
             await client.glance()
+        # Behind the glance: who was counted as waiting before it may have been served since.
+        left = await waiting(proxied, admin)
         if left + sum(bool(client.frames) for client in clients) == len(clients):
             return left
     raise AssertionError("somebody is neither answered nor waits")
