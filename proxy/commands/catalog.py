@@ -87,18 +87,48 @@ ENGINES = {
 }
 """The first version of what not every engine has, from Redis 6.2 on; the others all have."""
 
+_SCRIPT = "keys copied: those that its text says it writes, or that were seen to change"
+_LIBRARIES = "the other side's libraries are made the same, before a flip at the latest"
+_LINE_OF_HTTP = "the connection is closed, as a server does"
+_TO_THE_PRIMARY = "to the subscribers of the primary, which all clients of the proxy are"
+
+MIRRORED = {
+    "eval": _SCRIPT,
+    "evalsha": _SCRIPT,
+    "fcall": _SCRIPT,
+    "function|delete": _LIBRARIES,
+    "function|flush": _LIBRARIES,
+    "function|load": _LIBRARIES,
+    "function|restore": _LIBRARIES,
+    "script|flush": "as it is",
+    "script|load": "as it is; what came with EVAL is loaded before a flip",
+}
+"""What becomes of writes that are none of keys."""
+
 NOTES = {
     "bitfield": "a read with nothing but GET and OVERFLOW",
+    "client|kill": "clients of the proxy; the store is asked for the right to it",
+    "client|list": "clients of the proxy, in the store's words",
+    "client|no-evict": "noted, and done nowhere",
+    "client|no-touch": "noted, and done nowhere",
+    "client|unblock": "clients of the proxy; the store is asked for the right to it",
     "config|get": "of the primary",
     "dbsize": "counts Keyferry's own key, too",
+    "eval_ro": "a read",
+    "evalsha_ro": "a read",
+    "fcall_ro": "a read",
     "georadius": "a read without STORE and STOREDIST",
     "georadiusbymember": "a read without STORE and STOREDIST",
-    "host:": "the connection is closed, as a server does",
+    "host:": _LINE_OF_HTTP,
     "info": "of the primary",
     "pfcount": "a read of several keys; of one it may write the count that the value caches",
-    "post": "the connection is closed, as a server does",
+    "post": _LINE_OF_HTTP,
+    "publish": _TO_THE_PRIMARY,
     "sort": "a read without STORE; alone if BY or GET has a pattern, which reads any key",
     "sort_ro": "on the primary if BY or GET has a pattern",
+    "spublish": _TO_THE_PRIMARY,
     "xadd": "trimmed with ~: XLEN behind it on the lane tells the length",
+    "xread": "parked, as blocking ones are, with BLOCK",
+    "xreadgroup": "parked, as blocking ones are, with BLOCK",
     "xtrim": "trimmed with ~: XLEN behind it on the lane tells the length",
 }

@@ -11,18 +11,18 @@ from collections import Counter
 from collections.abc import Iterator
 
 from . import builtin, policy
-from .catalog import ENGINES, GROUPS, NOTES
+from .catalog import ENGINES, GROUPS, MIRRORED, NOTES
 from .complete import copy_keys
 from .model import Command, Kind
 from .policy import Allowed
 from .table import CommandTable
 
 KINDS = {
-    Kind.READ: "by key, on either side: where reads are shifted, the secondary serves settled keys",
+    Kind.READ: "by key, on the primary or, where reads are shifted, on a side that has it proven",
     Kind.WRITE: "on the primary's lane, under a ticket for its keys; then it is mirrored",
     Kind.BARRIER: "a write of whole databases: alone, ordered against everything; then mirrored",
     Kind.BLOCKING: "parked in the proxy until it can be answered; then as a write or a read",
-    Kind.SCRIPT: "on the primary, under a ticket for its keys, or for everything",
+    Kind.SCRIPT: "on the primary's lane, under a ticket for the keys that it may write, or alone",
     Kind.CURSOR: "on the side that gave the cursor",
     Kind.NODE: "asks the server: always the primary, and nothing follows from it",
     Kind.OWN: "on the primary, on a connection of the client's own",
@@ -140,6 +140,8 @@ _OF_SCRIPTS = {"script|flush": "as it is", "script|load": "as it is"}
 
 
 def _mirrored(command: Command) -> str:
+    if command.name in MIRRORED:
+        return MIRRORED[command.name]
     if command.kind is Kind.BARRIER:
         return "as it is"
     if command.kind is Kind.SCRIPT:

@@ -9,7 +9,7 @@ import pytest
 
 from proxy.commands import CommandTable, Kind, document
 from proxy.commands.builtin import READ_UNLESS, RULES
-from proxy.commands.catalog import ENGINES, GROUPS, NOTES
+from proxy.commands.catalog import ENGINES, GROUPS, MIRRORED, NOTES
 from proxy.resp import is_error, parse
 from tests.servers import VALKEY_9, Server, every_engine
 
@@ -37,7 +37,9 @@ def test_every_rule_says_what_it_sends(name: str) -> None:
 
 
 def test_notes_are_of_commands_and_tell_when_a_write_only_reads() -> None:
-    assert set(NOTES) <= {command.name for command in CommandTable()}
+    names = {command.name for command in CommandTable()}
+    assert set(NOTES) <= names
+    assert set(MIRRORED) <= names
     assert set(READ_UNLESS) <= set(NOTES)
 
 
