@@ -331,8 +331,14 @@ class Controller:
                 raise Refused("backfill_incomplete", "not every key has been copied yet")
             if self._verify_task is None or self._verify_task.done():
                 assert self.copying is not None
+                copying = self.copying
                 self.verification = Verification(
-                    self.proxy, self.stores, self.copying.feeds, sample=sample, repair=repair
+                    self.proxy,
+                    self.stores,
+                    copying.feeds,
+                    copying.mover,
+                    sample=sample,
+                    repair=repair,
                 )
                 self._verify_task = asyncio.create_task(
                     self._verify(self.verification), name="verify"

@@ -139,12 +139,22 @@ class Mover:
             nothing.set_result([])
             return Copied(nothing, [place], [], 0, 0)
         async with Alone(table, place) as ticket:
-            lease = table.watch((place,), own=ticket)
-            try:
-                copies = await reader.read(db, [key])
-                return self._append(mirror, db, copies, lease, carries=True)
-            finally:
-                lease.end()
+            return await self._copy_held(db, key, ticket, mirror, reader)
+
+    async def copy_held(self, db: int, key: bytes, purpose: str, ticket: Alone) -> Copied:
+        """Copy a key of which the caller has a ticket. Raises as :meth:`copy`."""
+        mirror = self._mirror()
+        return await self._copy_held(db, key, ticket, mirror, await self.reader(purpose))
+
+    async def _copy_held(
+        self, db: int, key: bytes, ticket: Alone, mirror: Mirror, reader: Reader
+    ) -> Copied:
+        lease = self.proxy.table.watch((place_of(db, key),), own=ticket)
+        try:
+            copies = await reader.read(db, [key])
+            return self._append(mirror, db, copies, lease, carries=True)
+        finally:
+            lease.end()
 
     def _mirror(self) -> Mirror:
         mirror = self.proxy.mirror

@@ -17,7 +17,7 @@ from migrator.bulk import ReplyError
 from migrator.copy import Comparer, Difference
 from migrator.feed import Feed
 from migrator.marker import KEY as MARKER
-from migrator.mover import Alone
+from migrator.mover import Alone, Mover
 from migrator.stores import Store
 from proxy.keytable import Place, place_of
 from proxy.sent import MirrorAway
@@ -62,6 +62,7 @@ class Verification:
         proxy: Proxy,
         stores: tuple[Store, Store],
         feeds: tuple[Feed, Feed],
+        mover: Mover,
         *,
         sample: int | None = None,
         repair: bool = False,
@@ -73,6 +74,7 @@ class Verification:
         self._proxy = proxy
         self._stores = stores
         self._feeds = feeds
+        self._mover = mover
         self._primary = proxy.primary
 
     async def run(self) -> bool:
@@ -214,7 +216,7 @@ class Verification:
         looks = 0
         patience_s = 0.1
         while time.monotonic() < deadline:
-            if place in table.unproven or self._proxy.is_fenced:
+            if self._proxy.is_fenced:
                 await asyncio.sleep(0.02)
                 continue
             try:
@@ -251,7 +253,12 @@ class Verification:
         try:
             await mirror.applied()
             if place in table.unproven:
-                return None
+                # A key whose every write has it copied is proven for a moment only.
+                copied = await self._mover.copy_held(db, key, "verify", ticket)
+                for failure in copied.refused + await copied.acknowledged:
+                    return [Difference(key, failure.error)]
+                if place in table.unproven:
+                    return None
             found = await comparer.compare(db, [key])
             if found:
                 await self._hear_out()

@@ -3,6 +3,7 @@ server knows. On Redis 7.4 with its modules, where that is (`make stack`)."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -162,6 +163,44 @@ async def test_where_a_series_is_aggregated_to_is_copied_with_it(migration: Migr
     await client.call("TS.CREATERULE", "raw", "average", "AGGREGATION", "max", 500)
     await client.call("TS.MADD", "raw", 20000, 1, "raw", 30000, 2)
     assert await migration.differences() == []
+
+
+async def test_flips_under_writes_of_modules_lose_nothing(migration: Migration) -> None:
+    first = await migration.client()
+    await first.call("TS.CREATE", "raw")
+    await first.call("TS.CREATE", "sums")
+    await first.call("TS.CREATERULE", "raw", "sums", "AGGREGATION", "sum", 10)
+    await first.call("JSON.SET", "doc", "$", '{"n":0}')
+    await migration.verified()
+    is_over = asyncio.Event()
+    counts = [0, 0, 0]
+
+    async def write(number: int) -> None:
+        client = await migration.client()
+        while not is_over.is_set():
+            counts[number] += 1
+            at = counts[number]
+            if number == 0:
+                assert await client.call("TS.ADD", "raw", at, 1) == at
+            elif number == 1:
+                assert await client.call("JSON.NUMINCRBY", "doc", "$.n", 1) == b"[%d]" % at
+            else:
+                await client.call("BF.ADD", f"bf{at % 3}", at)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(3):
+            group.create_task(write(number))
+        for step in (migration.cutover, migration.rollback, migration.cutover):
+            wanted = sum(counts) + 100
+            await until(lambda wanted=wanted: sum(counts) > wanted, "they write")
+            assert (await migration.verify())["passed"]
+            await step()
+        is_over.set()
+    assert await migration.differences() == []
+    primary = migration.target
+    assert len(primary.cli("TS.RANGE", "raw", "-", "+")) == counts[0]
+    assert primary.cli("JSON.GET", "doc", "$.n") == b"[%d]" % counts[1]
+    assert len(primary.cli("TS.RANGE", "sums", "-", "+")) == counts[0] // 10
 
 
 async def test_an_index_that_drops_its_documents_has_everything_copied(
