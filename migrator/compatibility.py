@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from migrator.bulk import Bulk, ReplyError
-from migrator.copy.modules import MODULE_OF_TYPE
+from migrator.copy.modules import MODULE_OF_TYPE, have_rules
 from migrator.finding import Finding
 from migrator.stores import Store, StoreUnreachable
 from proxy.commands import CommandTable, Kind, Known
 
-# Keys whose type is looked at where the target lacks a module.
+# Keys whose type is looked at where the source has modules.
 SAMPLE = 20_000
 # Keyferry's own, when it reads keys: not a sign of what applications do.
 OURS = frozenset(("hpexpiretime", "pexpiretime"))
@@ -129,23 +129,39 @@ def _expiring_hashes(keyspace: bytes) -> int:
 
 
 async def _modules(source: Store, s: Bulk, t: Bulk, used: set[str]) -> list[Finding]:
-    """Modules that only the source has; a blocker when they are in use."""
-    missing = await _module_names(s) - await _module_names(t)
-    if not missing:
+    """Modules that only the source has, a blocker when they are in use; and what has no copy."""
+    modules = await _module_names(s)
+    if not modules:
         return []
-    commands = [name for name in used if "." in name]
-    types = await _foreign_types(source, s)
+    sample = await _sample(source, s)
+    found = _compaction_rules(sample.with_rules)
+    missing = modules - await _module_names(t)
+    if not missing:
+        return found
     # A type that nobody knows the module of may be of any that is missing.
-    lost = {name for name in types if MODULE_OF_TYPE.get(name, next(iter(missing))) in missing}
+    lost = {name for name in sample.types if MODULE_OF_TYPE.get(name, min(missing)) in missing}
     signs = [f"keys of type {name}" for name in sorted(lost)]
-    owned = await _commands_of(s, missing, commands)
+    owned = await _commands_of(s, missing, [name for name in used if "." in name])
     signs += [f"used {_listed(owned)}"] if owned else []
     names = ", ".join(sorted(missing))
     if signs:
         text = f"the target lacks modules that are in use: {names} ({'; '.join(signs)})"
-        return [Finding("missing_modules", "blocker", text)]
+        return [*found, Finding("missing_modules", "blocker", text)]
     text = f"the target lacks modules, of which no use was seen: {names}"
-    return [Finding("missing_modules", "warning", text)]
+    return [*found, Finding("missing_modules", "warning", text)]
+
+
+def _compaction_rules(series: int) -> list[Finding]:
+    if not series:
+        return []
+    return [
+        Finding(
+            "compaction_rules",
+            "blocker",
+            f"{series} time series have compaction rules, which cannot be copied: TS.DELETERULE for"
+            " the time of the migration; while there is one no cutover is possible",
+        )
+    ]
 
 
 async def _module_names(store: Bulk) -> set[str]:
@@ -169,19 +185,28 @@ async def _commands_of(store: Bulk, modules: Iterable[str], used: list[str]) -> 
     return sorted(name for name in used if name.partition("|")[0] in owned)
 
 
-async def _foreign_types(store: Store, bulk: Bulk) -> set[str]:
-    """Types of modules among the first SAMPLE keys."""
-    found: set[bytes] = set()
-    seen = 0
+class _Sample(NamedTuple):
+    """Types of modules among the first SAMPLE keys, and how many series have compaction rules."""
+
+    types: set[str]
+    with_rules: int
+
+
+async def _sample(store: Store, bulk: Bulk) -> _Sample:
+    types: set[bytes] = set()
+    seen = with_rules = 0
     for db in store.info.keys_by_db:
         cursor = b"0"
         while seen < SAMPLE:
             cursor, keys = await bulk.call("SCAN", cursor, "COUNT", 1000, db=db)
-            found |= set(await bulk.pipeline([("TYPE", key) for key in keys], db=db))
+            kinds = await bulk.pipeline([("TYPE", key) for key in keys], db=db)
+            types |= set(kinds)
+            series = [key for key, kind in zip(keys, kinds, strict=True) if kind == b"TSDB-TYPE"]
+            with_rules += sum(await have_rules(bulk, db, series)) if series else 0
             seen += len(keys)
             if cursor == b"0":
                 break
-    return {name.decode() for name in found - _TYPES}
+    return _Sample({name.decode() for name in types - _TYPES}, with_rules)
 
 
 async def missing_indexes(primary: Store, secondary: Store) -> list[Finding]:

@@ -120,7 +120,7 @@ class Mover:
             copies = await reader.read(db, wanted)
             # From here to the append nothing may be awaited: the lease is only as
             # good as this one step.
-            return self._append(mirror, db, copies, lease, carries=is_repair)
+            return self._append(mirror, db, copies, lease)
         finally:
             lease.end()
 
@@ -152,7 +152,7 @@ class Mover:
         lease = self.proxy.table.watch((place_of(db, key),), own=ticket)
         try:
             copies = await reader.read(db, [key])
-            return self._append(mirror, db, copies, lease, carries=True)
+            return self._append(mirror, db, copies, lease)
         finally:
             lease.end()
 
@@ -162,10 +162,7 @@ class Mover:
             raise MirrorAway("there is no mirror in this phase")
         return mirror
 
-    def _append(
-        self, mirror: Mirror, db: int, copies: Sequence[KeyCopy], lease: Lease, *, carries: bool
-    ) -> Copied:
-        """``carries``: these were written, so what the store writes along with them is, too."""
+    def _append(self, mirror: Mirror, db: int, copies: Sequence[KeyCopy], lease: Lease) -> Copied:
         touched = lease.touched
         usable = []
         refused = []
@@ -180,8 +177,6 @@ class Mover:
                 continue
             usable.append(copy)
             size += copy.size
-            for key in copy.carries if carries else ():
-                self.proxy.table.mark_unproven(place_of(db, key))
         if mirror is not self.proxy.mirror:
             raise MirrorAway("the mirror has changed its direction")
         future = mirror.append_copies(db, usable)

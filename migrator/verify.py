@@ -249,16 +249,18 @@ class Verification:
         mirror = self._proxy.mirror
         if mirror is None:
             raise MirrorAway("there is no mirror")
+        if place in table.unproven:
+            # A key whose every write has it copied is never proven for long.
+            copied = await self._mover.copy_held(db, key, "verify", ticket)
+            for failure in copied.refused + await copied.acknowledged:
+                if failure.is_away:
+                    raise MirrorAway(failure.error)
+                return [Difference(key, failure.error)]
         lease = table.watch((place,), own=ticket)
         try:
             await mirror.applied()
             if place in table.unproven:
-                # A key whose every write has it copied is proven for a moment only.
-                copied = await self._mover.copy_held(db, key, "verify", ticket)
-                for failure in copied.refused + await copied.acknowledged:
-                    return [Difference(key, failure.error)]
-                if place in table.unproven:
-                    return None
+                return None
             found = await comparer.compare(db, [key])
             if found:
                 await self._hear_out()

@@ -1,7 +1,8 @@
 """What a copy has to know of a module's values.
 
-Owns the names of their types, as payloads carry them, and the one relation between keys that a
-module keeps by itself: TimeSeries writes aggregates of a series into others (TS.CREATERULE).
+Owns the names of their types, as payloads carry them, and what payloads do not carry: TimeSeries
+leaves the rules by which a series is aggregated into others (TS.CREATERULE) out of DUMP, and no
+command makes a rule that goes on in the middle of a bucket.
 """
 
 from __future__ import annotations
@@ -47,15 +48,14 @@ def is_time_series(payload: bytes) -> bool:
     return type_name(payload) == "TSDB-TYPE"
 
 
-async def compactions(store: Bulk, db: int, keys: Sequence[bytes]) -> list[list[bytes]]:
-    """Of each series: where its compactions are written. A key that is gone has none.
+async def have_rules(store: Bulk, db: int, keys: Sequence[bytes]) -> list[bool]:
+    """Of each series: whether it has compaction rules. A key that is gone has none.
 
     Raises BulkClosed.
     """
     replies = await store.pipeline([(b"TS.INFO", key) for key in keys], db=db)
-    return [[] if isinstance(reply, ReplyError) else _destinations(reply) for reply in replies]
+    return [not isinstance(reply, ReplyError) and _has_rules(reply) for reply in replies]
 
 
-def _destinations(info: list[Any]) -> list[bytes]:
-    fields = dict(zip(info[::2], info[1::2], strict=True))
-    return [rule[0] for rule in fields.get(b"rules", ())]
+def _has_rules(info: list[Any]) -> bool:
+    return bool(dict(zip(info[::2], info[1::2], strict=True)).get(b"rules"))

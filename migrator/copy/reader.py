@@ -17,7 +17,7 @@ from migrator.bulk import Bulk, ReplyError, pack
 from .dialect import MODULE_TYPES, REWRITTEN_VERSION, Reads, Writes, learn_reads, learn_writes
 from .expiry import GONE, NO_EXPIRY, read_with_expiry
 from .footer import version_of, with_version
-from .modules import MODULE_OF_TYPE, compactions, is_time_series, type_name
+from .modules import MODULE_OF_TYPE, have_rules, is_time_series, type_name
 from .rebuild import rebuild
 from .snapshot import read_snapshots
 
@@ -36,8 +36,6 @@ class KeyCopy:
     """It was not there: `commands` removes it."""
     loses: str = ""
     """What of it the other store cannot hold, for people; "" when the copy is exact."""
-    carries: Sequence[bytes] = ()
-    """Keys that the store itself writes when this one is written."""
 
 
 class Reader(Protocol):
@@ -108,9 +106,10 @@ class DumpReader:
             for i, copy in zip(refused, typed, strict=True):
                 copies[i] = copy
         if series:
-            of_each = await compactions(self._primary, db, [copy.key for copy in series])
-            for copy, destinations in zip(series, of_each, strict=True):
-                copy.carries = destinations
+            ruled = await have_rules(self._primary, db, [copy.key for copy in series])
+            for copy, has_rules in zip(series, ruled, strict=True):
+                if has_rules:
+                    copy.commands, copy.loses = [], "compaction rules of a time series"
         return copies
 
     def _choose(self, kind: bytes, payload: bytes) -> str | None:

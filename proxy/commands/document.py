@@ -70,9 +70,8 @@ What is not in this list is taken from COMMAND of both stores at start:
 - A command of a module that only reads goes to the primary, whatever it names. Others that only
   read are served as reads.
 - One that writes goes to the primary, and the keys that COMMAND says it names are copied, also
-  when it answers an error. Aggregates that TimeSeries keeps of a series are copied with it;
-  behind `FT.DROPINDEX … DD` and `FT.DROP` everything is copied, since these delete keys that
-  nobody names.
+  when it answers an error. Behind `FT.DROPINDEX … DD`, `FT.DROP` and `TS.CREATERULE` everything
+  is copied, since they write keys that nobody names.
 - One that writes keys which it does not name, one that says neither, and one that would hold or
   change the connection are refused. The first two can be [allowed by
   name](operations.md#allowing-a-refused-command).

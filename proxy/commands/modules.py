@@ -20,9 +20,8 @@ from .keys import Keys, keys
 if TYPE_CHECKING:
     from ..resp import Request
 
-# COMMAND names the source of a compaction only; a rule is written into both series.
+# COMMAND names the source only; the destination is of no source any more.
 KEYS: dict[str, Keys] = {
-    "ts.createrule": keys("w1+2"),
     "ts.deleterule": keys("w1+2"),
 }
 
@@ -37,10 +36,18 @@ def _keeps_no_documents(req: Request) -> bool:
     return not (req.argc > 2 and req.arg(2).upper() == b"KEEPDOCS")
 
 
+def _always(req: Request) -> bool:
+    return True
+
+
 # Writes of keys that nobody names, when this holds of the request: everything is copied behind.
+# TS.CREATERULE is the first of such writes: each sample may go into the other series as well.
+# While there is a rule no copy of the series is exact, so no flip is possible; and once it is gone
+# everything has to be verified anew.
 WRITES_ANYTHING: dict[str, Callable[[Request], bool]] = {
     "ft.drop": _keeps_no_documents,
     "ft._dropifx": _keeps_no_documents,
     "ft.dropindex": _deletes_documents,
     "ft._dropindexifx": _deletes_documents,
+    "ts.createrule": _always,
 }

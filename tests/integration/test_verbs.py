@@ -56,6 +56,45 @@ async def test_verify_finds_what_differs_on_either_side_and_repair_mends_it(
     assert await migration.differences() == []
 
 
+async def test_verify_copies_a_key_that_is_not_proven_in_time(migration: Migration) -> None:
+    """As a hot key of scripts is: proven for a moment only, and then written again."""
+    client = await migration.client()
+    await client.call("RPUSH", "l", "b", "a")
+    await migration.mirroring()
+    copying = migration.controller.copying
+    assert copying is not None
+    await copying.repair.stop()
+    await client.call("SORT", "l", "ALPHA", "STORE", "sorted")
+    assert migration.is_unproven(b"sorted")
+    assert (await migration.verify())["passed"]
+    assert not migration.is_unproven(b"sorted")
+    copying.repair.start()
+
+
+async def test_verify_of_keys_that_every_write_has_copied_raises_no_false_alarm(
+    migration: Migration,
+) -> None:
+    clients = [await migration.client() for _ in range(6)]
+    await clients[0].call("RPUSH", "l", *"abcdefgh")
+    await migration.mirroring()
+    is_over = asyncio.Event()
+
+    async def write(number: int) -> None:
+        while not is_over.is_set():
+            for _ in range(30):
+                clients[number].send("SORT", "l", "ALPHA", "STORE", "sorted")
+            for _ in range(30):
+                await clients[number].reply()
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(6):
+            group.create_task(write(number))
+        assert (await migration.verify())["passed"]
+        assert (await migration.verify(repair=True))["passed"]
+        is_over.set()
+    assert await migration.differences() == []
+
+
 async def test_verify_under_writes_raises_no_false_alarm(migration: Migration) -> None:
     clients = [await migration.client() for _ in range(4)]
     await migration.mirroring()
