@@ -275,8 +275,9 @@ async def unblocked(client: Client) -> None:
     words: Words = (b"BLPOP", b"park:%d:never" % client.number, LONG_S)
 
     async def give(waiting: Waiting) -> None:
-        # It may not wait yet.
-        while not await client.second.call(b"CLIENT", b"UNBLOCK", number, way):
+        unblock: Words = (b"CLIENT", b"UNBLOCK", number, way)
+        while not waiting.done() and (reply := await client.second.call(*unblock)) != 1:
+            client.expect(unblock, 0, reply)  # It may not wait yet.
             await asyncio.wait([waiting], timeout=0.01)
 
     reply = await _together(client, words, give)
