@@ -29,7 +29,7 @@ from tests.servers import Server
 
 CLIENTS = 16
 # What the proxy does not serve yet is left out.
-SERVED = WHOLE - {"blocking", "work", "caching"}
+SERVED = WHOLE - {"blocking", "work"}
 LOGINS = (("red", "secret"), ("blue", "secret"))
 # Many copies at once: longer between the reading of a key and the writing of its copy.
 WORKERS = "16"
