@@ -274,25 +274,39 @@ class Exec(Ticket):
         self.lane.send(self, self.raw)
 
     def reply(self, frame: bytes) -> None:
-        session = self.session
         try:
             if is_executed(frame):
-                answers = split_array(frame)
-                if self.is_alone:
-                    # A copy may have been read since it was sent, before it was executed.
-                    session.proxy.table.touch_everything()
-                db = record(session.proxy, self.db, self.items, answers, self.sent_at)
-                # Behind all of it: a FLUSHALL in the block forgets what was marked before.
-                self._mark_scripted()
-                if any(item.is_local or item.command.kind is Kind.CURSOR for item in self.items):
-                    frame = array(list(map(self._answer, self.items, answers)))
-                if db != session.db:
-                    self.lane.db = db
-                    session.to_database(db)
+                frame = self._executed(frame)
         finally:
-            self.borrowed.give_back(session)
-            session.reply(frame)
+            self._give_back()
+            self.session.reply(frame)
             self._end()
+
+    def _executed(self, frame: bytes) -> bytes:
+        session = self.session
+        answers = self.split(frame)
+        if self.is_alone:
+            # A copy may have been read since it was sent, before it was executed.
+            session.proxy.table.touch_everything()
+        db = record(session.proxy, self.db, self.items, answers, self.sent_at)
+        # Behind all of it: a FLUSHALL in the block forgets what was marked before.
+        self._mark_scripted()
+        if any(item.is_local or item.command.kind is Kind.CURSOR for item in self.items):
+            frame = self.joined(list(map(self._answer, self.items, answers)))
+        if db != session.db:
+            self.lane.db = db
+            session.to_database(db)
+        return frame
+
+    def split(self, frame: bytes) -> list[bytes]:
+        """The answers to its commands."""
+        return split_array(frame)
+
+    def joined(self, answers: Sequence[bytes]) -> bytes:
+        return array(answers)
+
+    def _give_back(self) -> None:
+        self.borrowed.give_back(self.session)
 
     def _answer(self, item: Item, frame: bytes) -> bytes:
         if item.is_local:

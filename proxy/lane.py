@@ -251,8 +251,21 @@ class Lane:
         if not self._is_scheduled:
             self._schedule()
 
+    def divert(self, on_push: Callable[[bytes], None], on_lost: Callable[[Lane], None]) -> None:
+        """From here on nobody stands in the FIFO: all that comes goes to ``on_push``."""
+        assert not self.ops, "somebody waits for a reply"
+        before = self._on_lost
+
+        def lost(lane: Lane) -> None:
+            if before is not None:
+                before(lane)
+            on_lost(lane)
+
+        self._on_push = on_push
+        self._on_lost = lost
+
     def write(self, raw: bytes) -> None:
-        """Send what is in no FIFO: the answer goes to ``on_push``, like all that comes."""
+        """Send what is in no FIFO, on a lane that is diverted."""
         if not self.is_lost:
             self._out.append(raw)
             if not self._is_scheduled:

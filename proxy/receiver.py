@@ -8,6 +8,7 @@ RESP2 only their contents tell messages from answers, nothing of it is in the la
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -17,8 +18,7 @@ from .resp import encode_command, is_error, parse
 from .resp.encoder import bulk
 
 if TYPE_CHECKING:
-    from .server import Proxy, User
-    from .sides import Side
+    from .server import User
 
 PLUS = 43  # ord("+")
 # Behind the header of a frame, which is 4 bytes long for each of them.
@@ -83,28 +83,24 @@ class Receiver:
     """
 
     __slots__ = (
-        "_awaited", "_on_lost", "is_monitor", "lane", "on_message", "resp", "subscribed", "user",
+        "_awaited", "_block", "is_monitor", "lane", "on_lost", "on_message", "resp", "subscribed",
+        "user",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        proxy: Proxy,
-        side: Side,
-        user: User,
-        resp: int,
-        on_message: Callable[[bytes], None] | None,
-        on_lost: Callable[[], None],
-    ) -> None:
+    def __init__(self, lane: Lane, user: User) -> None:
+        self.lane = lane
         self.user = user
-        self.resp = resp
-        self.on_message = on_message
-        self._on_lost: Callable[[], None] | None = on_lost
+        self.resp: int = lane.resp
+        self.on_message: Callable[[bytes], None] | None = None
+        self.on_lost: Callable[[], None] | None = None
         # By the command that subscribes, the names.
         self.subscribed: dict[bytes, set[bytes]] = {each: set() for each in UNDONE.values()}
         self.is_monitor = False
         # Who waits, and for how many confirmations.
         self._awaited: deque[tuple[Awaited, int]] = deque()
-        self.lane = proxy.open_own(side, user, resp, on_push=self._received, on_lost=self._lost)
+        # What has come of a block, what is in the answer behind it, and who gets it.
+        self._block: tuple[list[bytes], bytes, Callable[[list[bytes] | None], None]] | None = None
+        lane.divert(self._received, self._lost)
 
     @property
     def is_asked(self) -> bool:
@@ -163,7 +159,7 @@ class Receiver:
 
     def retire(self) -> None:
         """Nobody wants its messages any more; it has still to be closed."""
-        self.on_message = self._on_lost = None
+        self.on_message = self.on_lost = None
 
     def close(self) -> None:
         self.retire()
@@ -173,11 +169,36 @@ class Receiver:
         awaited, self._awaited = self._awaited, deque()
         for each, _ in awaited:
             each.lost()
-        on_lost, self._on_lost = self._on_lost, None
+        block, self._block = self._block, None
+        if block is not None:
+            block[2](None)
+        on_lost, self.on_lost = self.on_lost, None
         if on_lost is not None:
             on_lost()
 
+    def execute(self, raw: bytes, then: Callable[[list[bytes] | None], None]) -> None:
+        """Send the EXEC of a block that subscribes; ``then`` gets all that comes, None: it is lost.
+
+        The array that it is answered by announces one element per command, but there is one
+        per channel, and with messages among them (Redis up to 7.0). So where it ends is told by
+        the answer to a command that no store knows; that needs no rights.
+        """
+        if self.lane.is_lost:
+            then(None)
+            return
+        name = b"keyferry:" + secrets.token_hex(8).encode()
+        self._block = ([], name, then)
+        self.lane.write(raw + encode_command(name))
+
     def _received(self, frame: bytes) -> None:
+        if self._block is not None:
+            frames, end, then = self._block
+            if is_error(frame) and end in frame:
+                self._block = None
+                then(frames)
+            else:
+                frames.append(frame)
+            return
         is_confirmation = frame.startswith(CONFIRMATIONS, HEADER)
         if (
             not is_confirmation
@@ -198,17 +219,19 @@ class Receiver:
             self._awaited.popleft()
             awaited.answered(frame)
             return
-        self._note(frame)
+        note(frame, self.subscribed)
         if left == 1:
             self._awaited.popleft()
         else:
             self._awaited[0] = (awaited, left - 1)
         awaited.confirmed(frame, left == 1)
 
-    def _note(self, frame: bytes) -> None:
-        word, name, _ = parse(frame)
-        undone = UNDONE.get(word)
-        if undone is None:
-            self.subscribed[word].add(name)
-        else:
-            self.subscribed[undone].discard(name)
+
+def note(frame: bytes, names: dict[bytes, set[bytes]]) -> None:
+    """One channel is confirmed: what is subscribed now, by the command that does it."""
+    word, name, _ = parse(frame)
+    undone = UNDONE.get(word)
+    if undone is None:
+        names[word].add(name)
+    else:
+        names[undone].discard(name)

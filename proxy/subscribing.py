@@ -66,14 +66,18 @@ class Subscriber:
 
     __slots__ = ("_below", "_next", "receiver", "session")
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, receiver: Receiver | None = None) -> None:
         self.session = session
         self._below: Mode | None = None
         # The one on the other side, while a flip is under way.
         self._next: Receiver | None = None
-        self.receiver = self._open(session.proxy.primary, session.push)
+        self.receiver = self._open(session.proxy.primary) if receiver is None else receiver
+        self.receiver.on_message = session.push
+        self.receiver.on_lost = self._lost
         session.subscriber = self
         session.proxy.subscriptions.enter(self)
+        if receiver is not None:
+            self._look()
 
     @property
     def has_ended(self) -> bool:
@@ -93,13 +97,12 @@ class Subscriber:
             len(subscribed[b"ssubscribe"]),
         )
 
-    def _open(self, side: Side, on_message: Callable[[bytes], None] | None) -> Receiver:
-        session = self.session
-        return Receiver(session.proxy, side, session.user, session.resp, on_message, self._lost)
+    def _open(self, side: Side) -> Receiver:
+        user = self.session.user
+        return Receiver(self.session.proxy.open_own(side, user, self.session.resp), user)
 
     def _lost(self) -> None:
-        # The one on the other side is looked at when it is needed.
-        if self.receiver.lane.is_lost and not self.session.is_closed:
+        if not self.session.is_closed:
             self.session.proxy.stats.client_error("upstream_lost")
             self.session.close()
 
@@ -233,7 +236,7 @@ class Subscriber:
         wanted = (side, session.user, session.resp)
         if found is None or (found.lane.side, found.user, found.resp) != wanted:
             self.abandoned()
-            found = self._next = self._open(side, None)
+            found = self._next = self._open(side)
         return found
 
     async def prepare(self, side: Side) -> str | None:
@@ -267,6 +270,7 @@ class Subscriber:
         self._next = None
         self.receiver = new
         new.on_message = self.session.push
+        new.on_lost = self._lost
         old.retire()
         return old
 

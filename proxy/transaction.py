@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from . import cursors, profile
+from . import cursors, profile, subscribing_block
 from .block import Block, Exec, Item, places_of_items
 from .commands import Command, Kind
 from .metrics import CommandClass
@@ -25,6 +25,7 @@ from .own import Borrowed, Mode, select
 from .resp import Request
 from .resp.encoder import null_array
 from .sent import MULTI
+from .subscribing_block import SubscribingExec, subscribes
 
 if TYPE_CHECKING:
     from .lane import Lane
@@ -196,7 +197,7 @@ class Transaction:
         command = session.proxy.commands.lookup(request)
         # What is malformed is refused by the server, at once or when it executes it.
         is_well_formed = command is not None and command.fits(request.argc)
-        error = _refusal(command) if command is not None and is_well_formed else None
+        error = _refusal(session, command) if command is not None and is_well_formed else None
         if error is None and not self._has_room(session, request):
             error = TOO_LARGE
         if error is not None:
@@ -246,7 +247,8 @@ class Transaction:
         session.borrowed = None
         places = places_of_items(session.proxy, session.db, self.items)
         session.count(borrowed.lane.side, CommandClass.WRITE)
-        Exec(session, borrowed, self.items, places, request.raw).start()
+        make = SubscribingExec if subscribes(self.items) else Exec
+        make(session, borrowed, self.items, places, request.raw).start()
         return True
 
     def _discard(self, session: Session, borrowed: Borrowed, answer: bytes | None) -> bool:
@@ -296,8 +298,10 @@ def _is_plain(command: Command, request: Request) -> bool:
     )
 
 
-def _refusal(command: Command) -> bytes | None:
+def _refusal(session: Session, command: Command) -> bytes | None:
     """Why the proxy will not have it in a block."""
+    if command.kind is Kind.SUBSCRIBE:
+        return subscribing_block.refusal(session, command.name.encode())
     if command.kind in QUEUEABLE or command.kind is Kind.TRANSACTION:
         return None
     if command.kind is Kind.LOCAL and (
