@@ -57,15 +57,22 @@ class Client:
     def send(self, *words: str | bytes | int) -> None:
         self._writer.write(hiredis.pack_command(words))  # type: ignore[arg-type]
 
-    async def reply(self, deadline_s: float | None = DEADLINE_S) -> Any:
+    async def reply(self) -> Any:
         """The next reply; an error is returned. Raises ConnectionError when there is none."""
-        async with asyncio.timeout(deadline_s):
+        async with asyncio.timeout(DEADLINE_S):
             while (value := self._parser.gets()) is False:
                 data = await self._reader.read(1 << 16)
                 if not data:
                     raise ConnectionError("the connection was closed")
                 self._parser.feed(data)
         return value
+
+    async def messages(self) -> AsyncIterator[Any]:
+        """All that comes, until the connection is closed."""
+        while data := await self._reader.read(1 << 16):
+            self._parser.feed(data)
+            while (value := self._parser.gets()) is not False:
+                yield value
 
     async def call(self, *words: str | bytes | int) -> Any:
         """Raises hiredis.ReplyError."""
