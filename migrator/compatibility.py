@@ -23,7 +23,7 @@ SAMPLE = 20_000
 # Keyferry's own, when it reads keys: not a sign of what applications do.
 OURS = frozenset(("hpexpiretime", "pexpiretime"))
 # No store answers these for an application, or they are of the server alone.
-_NOT_OF_DATA = (Kind.LOCAL, Kind.NODE, Kind.REFUSED, Kind.UNSUPPORTED)
+_NOT_OF_DATA = (Kind.LOCAL, Kind.NODE, Kind.REFUSED)
 _TYPES = frozenset((b"string", b"list", b"set", b"zset", b"hash", b"stream", b"none"))
 # Valkey 9.1 runs scripts by a module, which has neither keys nor commands.
 _ENGINES = frozenset(("lua",))

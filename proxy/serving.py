@@ -41,5 +41,4 @@ SERVE: dict[Kind, Serve] = {
     Kind.SUBSCRIBE: subscribing.serve,
     Kind.SCRIPT: scripting.serve,
     Kind.TRANSACTION: transaction.serve,
-    Kind.UNSUPPORTED: refuse,
 }

@@ -7,14 +7,14 @@ and never reads a clock.
 **Lookup.** ``CommandTable().lookup(request)`` gives the :class:`Command`, or None for what nobody
 knows. It is one dict lookup for a plain command; a container (``XGROUP CREATE``) takes a second
 one, and the few commands whose options change their kind decide there (SORT without STORE reads,
-XREAD with BLOCK is not supported yet). ``complete`` takes in the COMMAND reply of the server at
+XREAD with BLOCK is parked). ``complete`` takes in the COMMAND reply of the server at
 start: its arities, the wording of its errors, and the commands that only it knows. ``check`` gives
 the error which a server answers to a malformed request before it looks at the command.
 
 **Kinds** say who serves it (:class:`Kind`): READ by key, on either side; WRITE on the primary,
 then mirrored; BARRIER, a write of everything; CURSOR; NODE, for what asks the server and not a
-key; LOCAL and TRANSACTION, which the proxy answers or assembles; UNSUPPORTED and REFUSED, whose
-``error`` is ready to send. What a server knows and this table does not is never guessed: a
+key; BLOCKING, SCRIPT, SUBSCRIBE, TRANSACTION and OWN, each with a module of its own in ``proxy``;
+LOCAL, which the proxy answers; REFUSED, whose ``error`` is ready to send. What a server knows and this table does not is never guessed: a
 read-only command with keys is a READ, a write that names its keys is a WRITE whose keys are copied
 afterwards, everything else is REFUSED. What is refused, and how it is served where an operator
 allows it by name, is :mod:`proxy.commands.policy`.

@@ -55,6 +55,3 @@ SUBSCRIPTIONS = """
     monitor 1
     psubscribe -2  punsubscribe -1  ssubscribe -2  subscribe -2  sunsubscribe -1  unsubscribe -1
 """
-
-UNSUPPORTED: dict[str, str] = {}
-"""Nothing at the moment: by the reason, as in the tables above."""

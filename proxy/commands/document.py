@@ -29,7 +29,6 @@ KINDS = {
     Kind.SUBSCRIBE: "on the primary, on a connection of the client's own, which follows a flip",
     Kind.TRANSACTION: "as one block on the lane, or stepwise on a connection of the client's own",
     Kind.LOCAL: "the proxy answers: it is about the client's connection",
-    Kind.UNSUPPORTED: "answered by an error: not supported yet",
     Kind.REFUSED: "answered by an error, unless an operator allows it by name",
 }
 """How each kind is served. The order is that of the page."""

@@ -43,8 +43,6 @@ class Kind(enum.Enum):
     """Subscriptions to channels, and their undoing."""
     OWN = "own"
     """Would hold up everybody on a lane: once, on a connection of its own."""
-    UNSUPPORTED = "unsupported"
-    """Refused because the proxy cannot do it yet."""
     REFUSED = "refused"
     """Refused because it would break the migration or the proxy."""
 
@@ -67,7 +65,7 @@ class Command:
     single_key: exactly one key, argument 1, and in the current database only.
     verbatim_argc: with this many arguments the effect is the command itself, rule or not: for the
         hot path (0: never).
-    error: the whole error reply of what is UNSUPPORTED or REFUSED, else None.
+    error: the whole error reply of what is REFUSED, else None.
     note: the reason within that error.
     """
 
@@ -174,10 +172,6 @@ class Command:
 
 
 def _refusal(name: str, kind: Kind, note: str) -> bytes | None:
-    shown = name.replace("|", " ")
-    tail = f": {note}" if note else ""
-    if kind is Kind.UNSUPPORTED:
-        return f"-ERR Keyferry does not support '{shown}' yet{tail}\r\n".encode()
-    if kind is Kind.REFUSED:
-        return f"-ERR Keyferry refuses '{shown}'{tail}\r\n".encode()
-    return None
+    if kind is not Kind.REFUSED:
+        return None
+    return f"-ERR Keyferry refuses '{name.replace('|', ' ')}': {note}\r\n".encode()

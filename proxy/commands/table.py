@@ -59,7 +59,7 @@ class CommandTable:
         """The command of a request; None: unknown here, or to the store that is spoken for.
 
         Options that change the kind are taken into account: SORT without STORE is a READ, XREAD
-        with BLOCK is UNSUPPORTED.
+        with BLOCK is BLOCKING.
         """
         command = self._commands.get(req.name)
         if command is None or command.resolve is None:
@@ -197,9 +197,6 @@ def _builtin() -> Iterator[Command]:
     ):
         for name, arity in _rows(text, 2):
             yield Command(name, kind, int(arity))
-    for note, text in builtin_server.UNSUPPORTED.items():
-        for name, arity in _rows(text, 2):
-            yield Command(name, Kind.UNSUPPORTED, int(arity), note=note)
     yield from policy.refused_commands()
     for text, kind in (
         (builtin.READS, Kind.READ),

@@ -55,10 +55,10 @@ def test_every_command_of_the_server_is_in_the_table_on_purpose(server: Server) 
         if command.kind in (Kind.READ, Kind.CURSOR, Kind.NODE):
             assert "write" not in flags, name
         if "write" in flags:
-            writing = (Kind.WRITE, Kind.BARRIER, Kind.UNSUPPORTED, Kind.REFUSED)
+            writing = (Kind.WRITE, Kind.BARRIER, Kind.BLOCKING, Kind.REFUSED)
             assert command.writes or command.kind in (*writing, Kind.SCRIPT), name
         if "blocking" in flags and name not in ("xread", "xreadgroup"):
-            waiting = (Kind.BLOCKING, Kind.OWN, Kind.UNSUPPORTED)
+            waiting = (Kind.BLOCKING, Kind.OWN)
             assert command.kind in waiting, name
         if "no_auth" in flags:
             assert command.kind is Kind.LOCAL, name
@@ -137,7 +137,7 @@ def test_what_nobody_knows_is_not_found() -> None:
 
 def test_what_is_not_served_says_what_and_why() -> None:
     for command in CommandTable():
-        if command.kind in (Kind.UNSUPPORTED, Kind.REFUSED):
+        if command.kind is Kind.REFUSED:
             assert command.error is not None
             assert command.note
             error = command.error.decode("ascii")
