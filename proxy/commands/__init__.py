@@ -14,10 +14,11 @@ the error which a server answers to a malformed request before it looks at the c
 **Kinds** say who serves it (:class:`Kind`): READ by key, on either side; WRITE on the primary,
 then mirrored; BARRIER, a write of everything; CURSOR; NODE, for what asks the server and not a
 key; BLOCKING, SCRIPT, SUBSCRIBE, TRANSACTION and OWN, each with a module of its own in ``proxy``;
-LOCAL, which the proxy answers; REFUSED, whose ``error`` is ready to send. What a server knows and this table does not is never guessed: a
-read-only command with keys is a READ, a write that names its keys is a WRITE whose keys are copied
-afterwards, everything else is REFUSED. What is refused, and how it is served where an operator
-allows it by name, is :mod:`proxy.commands.policy`.
+LOCAL, which the proxy answers; REFUSED, whose ``error`` is ready to send. What a server knows and
+this table does not is never guessed: a read-only command with keys is a READ, a write that names
+its keys is a WRITE whose keys are copied afterwards, what a module only reads is a NODE
+(:mod:`proxy.commands.modules`), everything else is REFUSED. What is refused, and how it is served
+where an operator allows it by name, is :mod:`proxy.commands.policy`.
 
 **Keys.** ``keys`` and ``written`` follow ranges written as short texts (``w1 r#2``, see
 :mod:`proxy.commands.keys`). ``single_key`` says that argument 1 is the only one, so the hot path
