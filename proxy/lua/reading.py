@@ -17,6 +17,17 @@ from enum import Enum
 from itertools import zip_longest
 from typing import NamedTuple
 
+from .known import (
+    CALLERS,
+    FUNCTIONS,
+    HARMLESS,
+    HOSTS,
+    LIBRARIES,
+    has_no_writes,
+    is_reader,
+    member,
+    runs_what_it_is_given,
+)
 from .parser import parse
 from .tree import (
     And,
@@ -62,27 +73,6 @@ Sources = frozenset[Source]
 NOTHING: Sources = frozenset()
 ANY = 0
 
-# -- names that are known to be harmless -----------------------------------------------------
-
-_HOSTS = frozenset(("redis", "server"))
-_CALLERS = frozenset((b"call", b"pcall"))
-_HARMLESS = frozenset(
-    b"sha1hex error_reply status_reply log LOG_DEBUG LOG_VERBOSE LOG_NOTICE LOG_WARNING setresp "
-    b"REDIS_VERSION REDIS_VERSION_NUM VERSION VERSION_NUM SERVER_NAME SERVER_VERSION "
-    b"SERVER_VERSION_NUM acl_check_cmd replicate_commands set_repl REPL_NONE REPL_AOF REPL_SLAVE "
-    b"REPL_REPLICA REPL_ALL breakpoint debug".split()
-)
-_LIBRARIES = frozenset(("string", "table", "math", "bit", "struct", "cjson", "cmsgpack", "os"))
-_FUNCTIONS = frozenset(
-    ("assert", "error", "ipairs", "next", "pairs", "pcall", "print", "select", "tonumber",
-     "tostring", "type", "unpack", "xpcall", "_VERSION")
-)  # fmt: skip
-# Of the functions, those that read a table they are given and let nobody else have it.
-_READERS = frozenset(("unpack", "next", "type"))
-_LIBRARY_READERS = frozenset(
-    (("table", b"concat"), ("table", b"getn"), ("cjson", b"encode"), ("cmsgpack", b"pack"))
-)
-
 # An array of the caller's: a global name, or the parameter of a library's function.
 _Array = tuple[Origin, str | Variable]
 
@@ -107,6 +97,8 @@ class Reading:
         self._escaped: set[Variable] = set()
         self._called: defaultdict[Variable, list[Call]] = defaultdict(list)
         self._holders: dict[Function, Variable] = {}
+        # Functions that are run where they stand, and kept by nobody.
+        self._run_once: set[Function] = set()
         self._callbacks: set[Function] = set()
         self._parameters: dict[Variable, tuple[Function, int]] = {}
         self._callers: dict[Variable, bool] = {}
@@ -165,7 +157,7 @@ class Reading:
             if self._is_caller(expression):
                 self.is_lost = True
         elif isinstance(expression, Global):
-            self.is_lost = self.is_lost or expression.name not in _FUNCTIONS
+            self.is_lost = self.is_lost or expression.name not in FUNCTIONS
         elif isinstance(expression, Index):
             self._index(within, expression)
         elif isinstance(expression, Call):
@@ -189,11 +181,11 @@ class Reading:
 
     def _index(self, within: Function, expression: Index) -> None:
         base = expression.base
-        if isinstance(base, Global) and base.name in _HOSTS:
+        if isinstance(base, Global) and base.name in HOSTS:
             # What is left is ``call`` itself, which must not go round, and who knows what.
-            self.is_lost = self.is_lost or _member(expression) not in _HARMLESS
+            self.is_lost = self.is_lost or member(expression) not in HARMLESS
             return
-        if isinstance(base, Global) and base.name in _LIBRARIES:
+        if isinstance(base, Global) and base.name in LIBRARIES:
             if not isinstance(expression.key, Text):
                 self._visit(within, expression.key)
             return
@@ -205,17 +197,21 @@ class Reading:
         function = call.function
         if self._is_caller(function):
             self.calls[within].append(call)
-        elif self._is_library and _member(function) == b"register_function":
+        elif self._is_library and member(function) == b"register_function":
             self._register(within, call)
             return
         elif isinstance(function, Local) and self._array(function) is None:
             self._uses[within].add(function.variable)
             self._called[function.variable].append(call)
-        elif _is_reader(function):
+        elif is_reader(function):
             self._visit_all(within, [each for each in call.arguments if self._array(each) is None])
             return
         else:
             self._visit(within, function)
+        if isinstance(function, Function):
+            self._run_once.add(function)
+        elif runs_what_it_is_given(function):
+            self._run_once.update(each for each in call.arguments if isinstance(each, Function))
         self._visit_all(within, call.arguments)
 
     def _register(self, within: Function, call: Call) -> None:
@@ -230,7 +226,7 @@ class Reading:
                 self.is_lost = True
                 return
             name, callback = fields.get(b"function_name"), fields.get(b"callback")
-            only_reads = _has_no_writes(fields.get(b"flags"))
+            only_reads = has_no_writes(fields.get(b"flags"))
         elif len(arguments) == 2:
             name, callback = arguments
         else:
@@ -253,7 +249,7 @@ class Reading:
     def _is_caller(self, expression: Expression) -> bool:
         """``redis.call`` or ``redis.pcall``, or a variable that is nothing else."""
         if isinstance(expression, Index):
-            return _member(expression) in _CALLERS
+            return member(expression) in CALLERS
         if not isinstance(expression, Local):
             return False
         variable = expression.variable
@@ -384,7 +380,9 @@ class Reading:
         todo += [
             each
             for each in self.functions[1:]
-            if self._only_holder(each) is None and each not in self._callbacks
+            if self._only_holder(each) is None
+            and each not in self._callbacks
+            and each not in self._run_once
         ]
         found: set[Function] = set()
         while todo:
@@ -404,26 +402,3 @@ def _passed(call: Call, position: int) -> Iterator[Expression]:
         yield arguments[position]
     elif arguments and may_be_many(arguments[-1]):
         yield arguments[-1]
-
-
-def _member(expression: Expression) -> bytes | None:
-    """``name`` of ``redis.name``."""
-    if not isinstance(expression, Index) or not isinstance(expression.base, Global):
-        return None
-    key = expression.key
-    return key.value if expression.base.name in _HOSTS and isinstance(key, Text) else None
-
-
-def _is_reader(function: Expression) -> bool:
-    if isinstance(function, Global):
-        return function.name in _READERS
-    if isinstance(function, Index) and isinstance(function.base, Global):
-        key = function.key
-        return isinstance(key, Text) and (function.base.name, key.value) in _LIBRARY_READERS
-    return False
-
-
-def _has_no_writes(flags: Expression | None) -> bool:
-    return isinstance(flags, Table) and any(
-        isinstance(value, Text) and value.value == b"no-writes" for _, value in flags.fields
-    )

@@ -14,7 +14,7 @@ ARGV = (b"a1", b"a2", b"3")
 
 
 class Drawn:
-    """One script; ``Drawn(seed).body`` is its text."""
+    """One script: ``Drawn(seed).body`` is its text, ``library`` the same as a function."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -29,6 +29,19 @@ class Drawn:
         lines = [self.statement(0) for _ in range(self.random.randint(2, 9))]
         lines.append(self.write())
         self.body = "\n".join([*lines, "return 1"]).encode()
+
+    @property
+    def library(self) -> bytes:
+        """The same as a function of a library, and another function, which calls what it calls."""
+        text = self.body.replace(b"KEYS", b"keys").replace(b"ARGV", b"args")
+        helper = b"local function f1(v1, v2) pcall(function() redis.call('DEL', v1, v2) end) end\n"
+        return (
+            b"#!lua name=drawn\n"
+            + helper
+            + b"local function drawn(keys, args)\n" + text + b"\nend\n"
+            + b"redis.register_function('drawn', drawn)\n"
+            + b"redis.register_function('other', function(keys) f1('made', keys[1] .. 'x') end)\n"
+        )  # fmt: skip
 
     def new(self, prefix: str) -> str:
         self.count += 1

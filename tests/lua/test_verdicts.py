@@ -402,6 +402,20 @@ def test_the_functions_of_a_library_are_told_one_by_one() -> None:
             "redis.register_function('g', function() end)",
             {"f": "?", "g": "?"},
         ),
+        # What runs at once belongs to who runs it; what is kept, to everybody.
+        (
+            "redis.register_function('f', function() pcall(function() "
+            "redis.call('DEL', 'x' .. 'y') end) end) "
+            "redis.register_function('g', function(k) (function() "
+            "redis.call('DEL', k[1]) end)() end)",
+            {"f": "?", "g": "KEYS[1]"},
+        ),
+        (
+            "local t = {} redis.register_function('f', function() table.insert(t, function() "
+            "redis.call('DEL', 'x' .. 'y') end) end) "
+            "redis.register_function('g', function() t[1]() end)",
+            {"f": "?", "g": "?"},
+        ),
         ("redis.register_function('f', function() redis.call('DEL', KEYS[1]) end)", {}),
         ("local n = 'f' redis.register_function(n, function() end)", {}),
         ("local r = redis.register_function r('f', function() end)", {}),
