@@ -34,6 +34,8 @@ COMPILED = (
     "proxy.own",
     "proxy.block",
     "proxy.cursors",
+    "proxy.receiver",
+    "proxy.subscribing",
     "proxy.waiter",
     "proxy.attempt",
     "proxy.blocking",

@@ -101,6 +101,7 @@ async def _between(source: Store, target: Store) -> list[Finding]:
                 "database that is not there blocks the cutover",
             )
         )
+    found += await _untold_events(s, t)
     if databases is not None and most >= databases:
         found.append(
             Finding(
@@ -109,6 +110,26 @@ async def _between(source: Store, target: Store) -> list[Finding]:
             )
         )  # fmt: skip
     return found
+
+
+async def _untold_events(source: Bulk, target: Bulk) -> list[Finding]:
+    """Who subscribes to the store's own events hears those of the primary."""
+    flags = []
+    for bulk in (source, target):
+        try:
+            flags.append((await bulk.call("CONFIG", "GET", "notify-keyspace-events"))[1].decode())
+        except (ReplyError, IndexError):
+            return []  # A finding of its own.
+    untold = feed.untold(*flags)
+    if not untold:
+        return []
+    return [
+        Finding(
+            "keyspace_events", "warning",
+            f"notify-keyspace-events of the source is {flags[0]!r}, and {flags[1]!r} on the "
+            f"target: behind a cutover subscribers would not hear of '{untold}'; set it there",
+        )
+    ]  # fmt: skip
 
 
 async def _of_one(store: Store) -> list[Finding]:
@@ -214,4 +235,7 @@ async def standing_warnings(primary: Store, secondary: Store, table: CommandTabl
         return found
     clocks = [await _clock(store) for store in (primary, secondary)]
     found += [each for each in clocks if each is not None]
+    found += await _untold_events(
+        await primary.connection("admin"), await secondary.connection("admin")
+    )
     return found + await compatibility.standing(primary, secondary, table)

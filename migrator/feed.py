@@ -25,6 +25,8 @@ log = logging.getLogger("keyferry.feed")
 
 # E: __keyevent@<db>__ channels; x: expired; e: evicted.
 FLAGS = "Exe"
+# What ``A`` stands for.
+ALL = "g$lshzxetd"
 PATTERNS = (b"__keyevent@*__:expired", b"__keyevent@*__:evicted")
 EVENT = b"__keyevent@"
 
@@ -37,6 +39,15 @@ def merged(flags: str) -> str:
     """``notify-keyspace-events`` with what we need; ``A`` stands for all event classes."""
     missing = [flag for flag in FLAGS if flag not in flags and not (flag in "xe" and "A" in flags)]
     return flags + "".join(missing)
+
+
+def untold(source: str, target: str) -> str:
+    """Flags of events that the source tells of and the target does not; empty if it tells of none.
+
+    They are ``notify-keyspace-events`` of both.
+    """
+    here, there = (set(flags.replace("A", ALL)) for flags in (source, target))
+    return "".join(sorted(here - there)) if here & {"K", "E"} else ""
 
 
 async def switch_on(store: Store) -> str | None:

@@ -7,10 +7,11 @@ from collections import defaultdict
 
 import pytest
 
+from migrator.errors import Refused
 from proxy.subscribing import Subscriber as Inner
 from tests.integration.clients import POLL_S, Client, until
 from tests.integration.holds import Wires
-from tests.integration.keyferry import Migration
+from tests.integration.keyferry import Migration, refusal
 from tests.servers import engine_pairs
 
 SUBSCRIBERS = 200
@@ -178,3 +179,58 @@ async def test_a_message_on_its_way_to_us_holds_the_flip(
     assert await publisher.call("PUBLISH", "c", "behind") == 1
     assert await client.reply() == [b"message", b"c", b"before"]
     assert await client.reply() == [b"message", b"c", b"behind"]
+
+
+# -- the store's own events -----------------------------------------------------------------------
+
+
+async def test_the_events_of_writes_come_once_and_in_order_over_flips(
+    migration: Migration,
+) -> None:
+    for server in (migration.source, migration.target):
+        server.cli("CONFIG", "SET", "notify-keyspace-events", "KEA")
+    await migration.verified()
+    client, writer = await migration.client(), await migration.client()
+    assert await client.call("PSUBSCRIBE", "__keyspace@0__:number:*")
+    count = 0
+    for flip in (migration.cutover, migration.rollback, migration.cutover, None):
+        for _ in range(100):
+            count += 1
+            writer.send("SET", f"number:{count}", count)
+        for _ in range(100):
+            assert await writer.reply() == b"OK"
+        if flip is not None:
+            await flip()
+    for number in range(1, count + 1):
+        event = b"__keyspace@0__:number:%d" % number
+        assert await client.reply() == [b"pmessage", b"__keyspace@0__:number:*", event, b"set"]
+
+
+async def test_events_that_the_target_would_not_tell_of_block_the_cutover(
+    migration: Migration,
+) -> None:
+    migration.source.cli("CONFIG", "SET", "notify-keyspace-events", "KA")
+    report = await migration.controller.analyze()
+    (finding,) = [each for each in report["findings"] if each["name"] == "keyspace_events"]
+    assert finding["severity"] == "warning" and "'$Kdeghlstxz'" in finding["message"]
+    await migration.verified()
+    assert await refusal(migration.cutover()) == {"keyspace_events"}
+    migration.target.cli("CONFIG", "SET", "notify-keyspace-events", "KEA")
+    await migration.cutover()
+
+
+async def test_who_cannot_subscribe_on_the_other_store_refuses_the_flip(
+    migration: Migration,
+) -> None:
+    for server, channels in ((migration.source, "&*"), (migration.target, "&other")):
+        server.cli("ACL", "SETUSER", "some", "on", ">pw", "+@all", "~*", "resetchannels", channels)
+    await migration.verified()
+    client = await migration.client(user="some", password="pw")
+    await client.call("SUBSCRIBE", "c")
+    with pytest.raises(Refused, match="a subscriber cannot follow: some: NOPERM"):
+        await migration.cutover()
+    migration.target.cli("ACL", "SETUSER", "some", "&c")
+    await migration.cutover()
+    publisher = await migration.client()
+    assert await publisher.call("PUBLISH", "c", "1") == 1
+    assert await client.reply() == [b"message", b"c", b"1"]
