@@ -71,8 +71,6 @@ def _log_in(session: Session, user: bytes, password: bytes) -> None:
     session.uses_lanes = False
     session.scanner_limits(LIMITS)
     session.change_lane()
-    if session.pinned is not None:
-        session.pinned.note_login()
     session.proxy.note_user(session)
 
 
@@ -140,8 +138,6 @@ def _hello(session: Session, request: Request) -> None:
             session.profile.name = name
         session.resp = resp
         session.change_lane()
-        if session.pinned is not None:
-            session.pinned.note_login()
 
         def answer() -> None:
             session.answer(_ID.sub(rb"\g<1>%d" % session.id, frame, count=1))

@@ -130,11 +130,6 @@ class Pinned:
             session.pinned = self
             session.change_lane()
 
-    def note_login(self) -> None:
-        """The client's user or protocol is another; the store knows."""
-        self._wire.lane.user = self.session.user
-        self._wire.lane.resp = self.session.resp
-
     def look(self) -> None:
         """Give the connection up when nothing needs it."""
         if self.options is None and not self.leaves_no_trace:

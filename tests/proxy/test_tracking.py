@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from proxy.cursors import TAG
 from proxy.invalidations import Options, as_message, parse_options
 from tests.servers import Server, every_engine
 
@@ -223,7 +224,7 @@ TALKS = {
     ],
     "expiry": [
         "a: HELLO 3", "a: CLIENT TRACKING ON", "b: SET k 1", "a: GET k", "b: PEXPIRE k 100000",
-        "a: GET k", "b: PEXPIRE k -1", "a: GET k", "b: SET k 1 PX 1", "a: EXISTS k",
+        "a: GET k", "b: PEXPIRE k -1", "a: GET k",
     ],
     "silence": [
         "a: HELLO 3", "a: CLIENT TRACKING ON BCAST", "a: CLIENT REPLY SKIP; GET k",
@@ -386,15 +387,31 @@ async def test_writes_of_a_client_that_tracks_are_in_order_with_everybody_elses(
 
 
 async def test_reads_of_a_client_that_tracks_are_never_shifted(mirrored: Proxied) -> None:
+    def shifted() -> bool:
+        return "cmdstat_get" in mirrored.target.info("commandstats")
+
     mirrored.proxy.shift(100)
-    mirrored.target.cli("CONFIG", "RESETSTAT")
     async with mirrored.client(2) as (one, other):
         await one.calls("HELLO 3", "CLIENT TRACKING ON", "SET k 1")
+        await other.call("HELLO 3")
         await mirrored.applied()
+        while not shifted():
+            await other.call("GET k")
+        mirrored.target.cli("CONFIG", "RESETSTAT")
         await one.calls(*["GET k"] * 20)
+        assert not shifted()
         await other.call("SET k 2")
-        assert await one.replies(1) == [b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n"] * 1
-    assert "cmdstat_get" not in mirrored.target.info("commandstats")
+        assert await one.replies(1) == [b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n"]
+
+
+async def test_a_scan_of_the_other_side_begins_anew_where_it_is_tracked(proxied: Proxied) -> None:
+    proxied.source.cli("HSET", "h", "f", "v")
+    async with proxied.client(2) as (one, other):
+        await one.calls("HELLO 3", "CLIENT TRACKING ON")
+        frame = await one.call(f"HSCAN h {TAG | 5}")
+        assert frame == b"*2\r\n$1\r\n0\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n"
+        await other.call("HSET h f w")
+        assert await one.replies(1) == [b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nh\r\n"]
 
 
 async def test_pipelined_with_its_reads(beside: Proxied) -> None:
