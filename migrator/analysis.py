@@ -212,7 +212,8 @@ async def other_writers(
         if not client.get("name", "").startswith("keyferry-")
         and client.get("addr") not in ours
         and "S" not in client.get("flags", "")
-        and float(client.get("idle", 0)) < within_s
+        # One that waits in a blocking command will write when it is served.
+        and (float(client.get("idle", 0)) < within_s or "b" in client.get("flags", ""))
         and is_write(client.get("cmd", "").encode())
     ]
     if not writers:

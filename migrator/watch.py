@@ -127,6 +127,7 @@ class Watch:
         )
         ours = self.proxy.local_addresses()
         found = await analysis.other_writers(primary, self.is_write, within_s, ours)
+        self.proxy.parking.watch_others(any(each.name == "other_clients" for each in found))
         now = time.monotonic()
         since_last_s = min(now - self._checked_at + 1.0, within_s)
         self._checked_at = now

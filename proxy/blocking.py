@@ -408,8 +408,12 @@ class Blocked(Op):
         self._is_recalled = False
         self._reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
+    @property
+    def lane(self) -> Lane:
+        return self._borrowed.lane
+
     def send(self, request: Request) -> None:
-        lane = self._borrowed.lane
+        lane = self.lane
         self.waiter.session.once = self._borrowed
         select(lane, self.waiter.db)
         lane.send(self, request.raw)
@@ -464,14 +468,14 @@ class Blocked(Op):
             if not answer.done():
                 answer.set_result(frame if frame is not None else b"-lost\r\n")
 
-        if await self._borrowed.lane.ready() is not None:
+        if await self.lane.ready() is not None:
             return b":0\r\n"  # Its connection could not be made, and it was told.
         self._send_unblock(how, answered)
         return await answer
 
     def _send_unblock(self, how: bytes, then: Callable[[bytes | None], None]) -> None:
         proxy = self._parking.proxy
-        lane = self._borrowed.lane
+        lane = self.lane
         unblock = encode_command(b"CLIENT", b"UNBLOCK", b"%d" % (lane.client_id or 0), how)
         admin = proxy.admin_lane(lane.side)
         admin.send_batch([Reaction(_ignore), Reaction(then)], _NOT_PAUSED + unblock)
