@@ -37,6 +37,7 @@ COMPILED = (
     "proxy.receiver",
     "proxy.subscribing",
     "proxy.waiter",
+    "proxy.blocked",
     "proxy.attempt",
     "proxy.blocking",
 )

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from .blocked import NULLS
 from .commands.blocking import (
     ANYTHING,
     ONE_ELEMENT,
@@ -35,8 +36,6 @@ from .waiter import Waiter
 if TYPE_CHECKING:
     from .blocking import Parking
     from .session import Session
-
-NULLS = (b"*-1\r\n", b"$-1\r\n", b"_\r\n")
 
 
 class Part(NamedTuple):

@@ -17,17 +17,15 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .attempt import NULLS, Attempt, Part, first_part, later_part
+from .attempt import Attempt, Part, first_part, later_part
+from .blocked import Blocked
 from .commands import Command, Kind
 from .commands.blocking import ANYTHING, GONE, ONE_ELEMENT, Push, Waits, pushed, together
 from .commands.engine import Engine
 from .keytable import Place
 from .lane import Lane
-from .op import Op
-from .ops import Reaction
-from .own import Borrowed, select
 from .places import places_of
-from .resp import Request, encode_command
+from .resp import Request
 from .waiter import Waiter
 
 if TYPE_CHECKING:
@@ -37,10 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("keyferry.blocking")
 
-# Executed by nobody while clients are paused, and of no effect: a CLIENT UNBLOCK behind it never
-# meets a client that is held by a pause, which ends many servers (facts, finding 1).
-_NOT_PAUSED = encode_command(b"PFCOUNT", b"keyferry:nothing")
-_RECALL_PAUSE_S = 0.001
+# A store that is loading, or runs a script, is asked again after so long.
 _RETRY_S = 0.05
 # Where others write past the proxy: how often, and for how many keys at once, is looked.
 POLL_S = 0.25
@@ -355,14 +350,13 @@ class Parking:
         self._polling = None
         if not self.waiting or not self.has_other_writers:
             return
-        for place in list(self.waiting)[:_POLLED]:
-            waiters = self.waiting.pop(place, None)
-            if waiters is not None:
-                self.waiting[place] = waiters  # The others come first the next time.
-        if not self.proxy.table.is_closed:
-            for place in list(self.waiting)[-_POLLED:]:
-                if place in self.waiting:
-                    self._serve(place, ANYTHING._replace(most=1), only_free=True)
+        places = [] if self.proxy.table.is_closed else list(self.waiting)[:_POLLED]
+        for place in places:
+            # The others come first the next time.
+            self.waiting[place] = self.waiting.pop(place)
+        for place in places:
+            if place in self.waiting:
+                self._serve(place, ANYTHING._replace(most=1), only_free=True)
         self._poll_later()
 
 
@@ -394,98 +388,3 @@ class _Slot:
             (self.rest if self.rest else self.now).append(waiter)
             if self.need is not None:
                 self.need -= 1
-
-
-class Blocked(Op):
-    """A client that waits in the store, on a connection of its own."""
-
-    __slots__ = ("_borrowed", "_is_recalled", "_parking", "_reply", "waiter")
-
-    def __init__(self, parking: Parking, waiter: Waiter) -> None:
-        self.waiter = waiter
-        self._parking = parking
-        self._borrowed = Borrowed(waiter.session, pinned=False)
-        self._is_recalled = False
-        self._reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    @property
-    def lane(self) -> Lane:
-        return self._borrowed.lane
-
-    def send(self, request: Request) -> None:
-        lane = self.lane
-        self.waiter.session.once = self._borrowed
-        select(lane, self.waiter.db)
-        lane.send(self, request.raw)
-
-    def reply(self, frame: bytes) -> None:
-        session = self.waiter.session
-        if session.once is self._borrowed:
-            session.once = None
-            self._borrowed.give_back(session)
-        self._parking.blocked.pop(self.waiter, None)
-        if self._is_recalled:
-            self._reply.set_result(frame)
-        elif not self.waiter.is_over:
-            self._deliver(frame)
-
-    def _deliver(self, frame: bytes) -> None:
-        self.waiter.finish()
-        self.waiter.answer(frame)
-
-    def lost(self) -> None:
-        session = self.waiter.session
-        if session.once is self._borrowed:
-            session.once = None
-        self._parking.blocked.pop(self.waiter, None)
-        if not self._reply.done():
-            self._reply.set_result(b"")
-        self.waiter.lost()
-
-    async def recall(self) -> None:
-        """Back from the store, or with what that has given it."""
-        self._is_recalled = True
-        was_waiting = False
-        while not self._reply.done() and not was_waiting:
-            answer = await self._unblock(b"TIMEOUT")
-            if answer == b":1\r\n":
-                was_waiting = True
-            elif answer.startswith(b"-"):
-                log.error("a client that waits in the store cannot be called back: closed")
-                self.waiter.session.close()
-                self._borrowed.discard()
-            elif not self._reply.done():
-                # It has been served, and that is on its way; or it is not there yet.
-                await asyncio.sleep(_RECALL_PAUSE_S)
-        frame = await self._reply
-        if not self.waiter.is_over and not (was_waiting and frame in NULLS):
-            self._deliver(frame)
-
-    async def _unblock(self, how: bytes) -> bytes:
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-        def answered(frame: bytes | None) -> None:
-            if not answer.done():
-                answer.set_result(frame if frame is not None else b"-lost\r\n")
-
-        if await self.lane.ready() is not None:
-            return b":0\r\n"  # Its connection could not be made, and it was told.
-        self._send_unblock(how, answered)
-        return await answer
-
-    def _send_unblock(self, how: bytes, then: Callable[[bytes | None], None]) -> None:
-        proxy = self._parking.proxy
-        lane = self.lane
-        unblock = encode_command(b"CLIENT", b"UNBLOCK", b"%d" % (lane.client_id or 0), how)
-        admin = proxy.admin_lane(lane.side)
-        admin.send_batch([Reaction(_ignore), Reaction(then)], _NOT_PAUSED + unblock)
-
-    def unblock(self, is_error: bool, then: Callable[[bool], None]) -> None:
-        """A client's CLIENT UNBLOCK: the store's answer is its own."""
-        self._send_unblock(
-            b"ERROR" if is_error else b"TIMEOUT", lambda frame: then(frame == b":1\r\n")
-        )
-
-
-def _ignore(frame: bytes | None) -> None:
-    """Whether it could be counted does not matter, only that it was not held up."""
