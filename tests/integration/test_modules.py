@@ -115,6 +115,30 @@ async def test_writes_of_modules_are_on_both_sides(migration: Migration, lines: 
     assert migration.status()["mirror"]["divergences"] == 0
 
 
+async def test_in_blocks_and_scripts_they_do_the_same(migration: Migration) -> None:
+    client = await migration.client()
+    await client.call("JSON.SET", "doc", "$", "1")
+    await migration.verified()
+    answers = await client.block(
+        ("JSON.NUMINCRBY", "doc", "$", 4),
+        ("BF.ADD", "bf", "x"),
+        ("JSON.GET", "doc"),
+        ("TS.ADD", "ts", 1000, 5),
+    )
+    assert answers == [b"[5]", 1, b"5", 1000]
+    assert await migration.differences() == []
+    body = (
+        "redis.call('JSON.NUMINCRBY', KEYS[1], '$', 1)"
+        " return redis.call('BF.ADD', 'made' .. ARGV[1], 'x')"
+    )
+    for number in range(3):
+        assert await client.call("EVAL", body, 1, "doc", number) == 1
+    assert await migration.differences() == []
+    assert migration.target.cli("JSON.GET", "doc") == b"8"
+    assert (await migration.verify())["passed"]
+    await migration.cutover()
+
+
 async def test_a_type_whose_dump_differs_is_compared_by_what_it_shows(
     migration: Migration,
 ) -> None:
