@@ -46,7 +46,7 @@ bench: $(COMPILED)
 	@$(PY) -m tests.bench $(ARGS)
 
 docs: $(INSTALLED)
-	@$(PY) -m proxy.commands.document > docs/commands.md
+	@$(PY) -m proxy.commands.document > docs/commands.md.new && mv docs/commands.md.new docs/commands.md
 
 stack: $(INSTALLED)
 	@$(PY) -m tests.stack
