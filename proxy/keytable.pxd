@@ -6,7 +6,7 @@ from .op cimport Op
 
 cdef Py_ssize_t RELEASED
 
-cpdef object place_of(Py_ssize_t db, bytes key)
+cpdef object place_of(object db, bytes key)
 
 
 cdef class Ticket(Op):
