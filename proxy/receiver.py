@@ -199,16 +199,12 @@ class Receiver:
             else:
                 frames.append(frame)
             return
-        is_confirmation = frame.startswith(CONFIRMATIONS, HEADER)
-        if (
-            not is_confirmation
-            and (
-                frame[0] == PUSH
-                or frame.startswith(MESSAGES, HEADER)
-                # MONITOR prints the time first, as a status; no other begins with a digit.
-                or (frame[0] == PLUS and frame[1:2].isdigit())
-            )
-        ):
+        is_message = frame.startswith(MESSAGES, HEADER)
+        is_confirmation = not is_message and frame.startswith(CONFIRMATIONS, HEADER)
+        if not is_message and not is_confirmation:
+            # MONITOR prints the time first, as a status; no other begins with a digit.
+            is_message = frame[0] == PUSH or (frame[0] == PLUS and frame[1:2].isdigit())
+        if is_message:
             if self.on_message is not None:
                 self.on_message(frame)
             return

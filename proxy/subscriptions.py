@@ -37,16 +37,19 @@ class Everybody:
         self.left = len(receivers) + 1
         for each in receivers:
             each.ask(self, PING)
-        self.lost()
+        self._one_less()
 
     def confirmed(self, frame: bytes, is_last: bool) -> None:
         raise AssertionError("it was no subscription")
 
     def answered(self, frame: bytes) -> None:
-        self.lost()
+        self._one_less()
 
     def lost(self) -> None:
-        # One that has ended has ended its client, too: nobody misses its messages.
+        # It has ended its client, too: nobody misses its messages.
+        self._one_less()
+
+    def _one_less(self) -> None:
         self.left -= 1
         if not self.left and not self.future.done():
             self.future.set_result(None)

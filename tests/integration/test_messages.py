@@ -181,6 +181,35 @@ async def test_a_message_on_its_way_to_us_holds_the_flip(
     assert await client.reply() == [b"message", b"c", b"behind"]
 
 
+async def test_what_a_subscriber_publishes_itself_is_answered_before_others_are_asked(
+    migration: Migration, wires: Wires
+) -> None:
+    await migration.verified()
+    client, publisher = await migration.client(), await migration.client()
+    await client.call("SUBSCRIBE", "c")
+    receiver = only_subscriber(migration).receiver
+    await publisher.call("HELLO", 3)
+    await publisher.call("SUBSCRIBE", "d")
+    (own,) = {each.receiver for each in migration.proxy.subscriptions._all} - {receiver}
+    wires.hold_sending(own.lane)
+    publisher.send("PUBLISH", "c", "before")
+    await until(lambda: own.is_asked, "it is on its way")
+    wires.hold_replies(receiver.lane)
+    flip = asyncio.create_task(migration.cutover())
+    await until(lambda: len(own._awaited) == 2, "its connection is asked")
+    assert not receiver.is_asked
+    wires.release_sending(own.lane)
+    await until(lambda: receiver.is_asked, "then the others are")
+    wires.release_replies(receiver.lane)
+    await flip
+    assert await publisher.reply() == 1
+    assert await publisher.call("PUBLISH", "c", "behind") == 1
+    assert [await client.reply() for _ in range(2)] == [
+        [b"message", b"c", b"before"],
+        [b"message", b"c", b"behind"],
+    ]
+
+
 # -- the store's own events -----------------------------------------------------------------------
 
 
