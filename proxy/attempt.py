@@ -141,7 +141,7 @@ class Attempt(Ticket):
 
     def _drop(self, parts: Sequence[Part]) -> None:
         for part in parts:
-            part.waiter.claims.remove(self)
+            part.waiter.release(self)
         for part in parts:
             self.parking.later(part.waiter)
 
@@ -225,7 +225,7 @@ class Attempt(Ticket):
         self._finish()
         for part in run:
             part.waiter.lost()
-        self._drop([part for part in rest if self in part.waiter.claims])
+        self._drop(rest)
 
     # -- answers -------------------------------------------------------------------------------
 
@@ -252,10 +252,10 @@ class Attempt(Ticket):
                 served.append((part.waiter, frame))
                 moved += self._led_to(part)
             if once_more is None:
-                part.waiter.claims.popleft()
+                part.waiter.release(self)
             elif once_more.is_blind and self.place is None and not part.is_blind:
                 # What is asked of the store must not be overtaken by what is on the lane.
-                part.waiter.claims.popleft()
+                part.waiter.release(self)
                 anew.append(once_more)
             else:
                 again.append(once_more)

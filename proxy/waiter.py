@@ -203,6 +203,11 @@ class Waiter:
         if then is not None:
             then[0](False)
 
+    def release(self, attempt: Attempt) -> None:
+        """An attempt has nothing more to do with it; where it has gone, that was told already."""
+        if attempt in self.claims:
+            self.claims.remove(attempt)
+
     def let_go(self) -> None:
         """Tries that it was named in need not wait for it."""
         claims, self.claims = self.claims, deque()
