@@ -88,7 +88,9 @@ State = tuple["User", int, Options | None, bool]
 class Pinned:
     """See the module's docstring. It is the session's once the store has agreed."""
 
-    __slots__ = ("_next", "_wire", "is_broken", "leaves_no_trace", "options", "session")
+    __slots__ = (
+        "_next", "_wire", "is_asking", "is_broken", "leaves_no_trace", "options", "session",
+    )  # fmt: skip
 
     def __init__(self, session: Session) -> None:
         proxy = session.proxy
@@ -98,6 +100,8 @@ class Pinned:
         self.leaves_no_trace = False
         # The client that is redirected to is gone, and the store has said so.
         self.is_broken = False
+        # The client has asked for something, and the store has not answered.
+        self.is_asking = False
         self._next: Wire | None = None
         self._wire = Wire(
             proxy, proxy.primary, session.user, session.resp, self._pushed, self._lost
@@ -111,8 +115,10 @@ class Pinned:
     def ask(self, raw: bytes, then: Callable[[bytes], None]) -> None:
         """Send a command of the client's, which is held until it is answered."""
         session = self.session
+        self.is_asking = True
 
         def done(frame: bytes | None) -> None:
+            self.is_asking = False
             if frame is None:
                 session.close()
             else:
@@ -159,7 +165,7 @@ class Pinned:
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._wire.lane.ops)
+        return self.is_asking or bool(self._wire.lane.ops)
 
     @property
     def _state(self) -> State:

@@ -48,6 +48,7 @@ def serve_tracking(session: Session, request: Request) -> bool:
     for inbox in found:
         inbox.users.add(pinned)
     session.hold()
+    pinned.is_asking = True
     ask(found)
     return True
 

@@ -100,6 +100,42 @@ class Client:
             await self._writer.wait_closed()
 
 
+class Listening(Client):
+    """A client that takes pushes out of the way of its replies."""
+
+    on_push: Any = None
+    _task: asyncio.Task[None] | None = None
+
+    async def reply(self) -> Any:
+        while True:
+            frame = await super().reply()
+            if isinstance(frame, hiredis.PushNotification) or (
+                isinstance(frame, list) and frame and frame[0] == b"message"
+            ):
+                self.on_push(frame)
+            else:
+                return frame
+
+    def listen(self) -> None:
+        """Take what comes by itself."""
+
+        async def take() -> None:
+            while True:
+                data = await self._reader.read(1 << 16)
+                if not data:
+                    return
+                self._parser.feed(data)
+                while (frame := self._parser.gets()) is not False:
+                    self.on_push(frame)
+
+        self._task = asyncio.create_task(take(), name="a listener")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        await super().close()
+
+
 @contextlib.asynccontextmanager
 async def writers(
     port_of: Callable[[], int], keys: list[str], *, depth: int = 8

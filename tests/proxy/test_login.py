@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from tests.servers import DEFAULT_PAIR, Server
+from tests.servers import DEFAULT_PAIR, Engine, Server, every_engine
 
 from .clients import Proxied, connected, encoded
 
@@ -59,11 +60,46 @@ BEFORE_LOGIN = (
 async def test_before_login_a_client_hears_what_the_store_says(
     locked: Proxied, at_once: bool
 ) -> None:
-    # HELLO's advice is worded a little differently by each version: that it is NOAUTH counts.
     replies = await same_as_direct(locked, *BEFORE_LOGIN, at_once=at_once)
     assert replies[0].startswith(b"-NOAUTH")
-    async with locked.client() as client:
-        assert (await client.call("HELLO 3")).startswith(b"-NOAUTH HELLO must be called")
+
+
+GREETINGS = (
+    "HELLO", "HELLO 2", "HELLO 3 SETNAME x", "HELLO 3 SETNAME", "HELLO 3 AUTH default",
+    "HELLO 3 AUTH default wrong", "HELLO 3 AUTH nobody secret", "HELLO 1", "HELLO 4", "HELLO x",
+    "HELLO 3 BOGUS", "HELLO AUTH default secret", "HELLO 3 SETNAME a b",
+    "HELLO 3 AUTH default secret", "HELLO", "HELLO 2", "GET none", "HELLO 3 SETNAME me",
+    "GET none", "CLIENT GETNAME", 'HELLO 3 SETNAME ""', "CLIENT GETNAME", "HELLO 2 BOGUS",
+    "GET none", "HELLO 3 SETNAME \u00e9", "CLIENT GETNAME", "HELLO 2 AUTH default wrong",
+    "GET none", "HELLO 3 AUTH limited pw SETNAME other", "ACL WHOAMI", "GET k", "SELECT 0",
+    "SELECT 1", "HELLO", "AUTH secret", "ACL WHOAMI", "RESET", "GET k", "HELLO 3",
+    "AUTH default secret", "GET none", "RESET x", "AUTH", "AUTH a b c", "AUTH nobody pw",
+    "GET none", "SELECT 0", "SELECT 5", "SELECT 5", "SELECT 16", "SELECT -1", "SELECT x",
+    "SELECT", "QUIT x",
+)  # fmt: skip
+
+
+@every_engine
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_greetings_and_logins_are_answered_as_by_the_store(
+    engine: Engine, server_factory: Callable[..., Server], proxies: Proxies, at_once: bool
+) -> None:
+    source = server_factory(engine, password="secret")
+    source.cli("ACL", "SETUSER", "limited", "on", ">pw", "~*", "+get", "+acl|whoami")
+    proxied = await proxies(source, source)
+    heard = []
+    for port in (source.port, proxied.port):
+        async with connected(port) as client:
+            replies = (
+                await client.calls(*GREETINGS)
+                if at_once
+                else [await client.call(line) for line in GREETINGS]
+            )
+            heard.append([re.sub(rb"(\$2\r\nid\r\n):\d+", rb"\1:#", each) for each in replies])
+    assert dict(zip(GREETINGS, heard[1], strict=True)) == dict(
+        zip(GREETINGS, heard[0], strict=True)
+    )
+    assert heard[1] == heard[0]
 
 
 async def test_before_login_multi_is_refused(locked: Proxied) -> None:

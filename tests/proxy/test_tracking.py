@@ -24,6 +24,7 @@ class Talk:
         self.clients = clients
         self.numbers = numbers
         self.subscribed: set[str] = set()
+        self.resp3: set[str] = set()
         self.last = self.line = ""
 
     @classmethod
@@ -45,7 +46,10 @@ class Talk:
             self.clients[letter].writer.close()
         else:
             self.clients[letter].send(*line.format(**self.numbers).split("; "))
-        if line.startswith("SUBSCRIBE"):
+        if line == "HELLO 3":
+            self.resp3.add(letter)
+        if line.startswith("SUBSCRIBE") and letter not in self.resp3:
+            # Such a client may not say much.
             self.subscribed.add(letter)
         elif line.startswith(("UNSUBSCRIBE", "RESET", "HELLO")):
             self.subscribed.discard(letter)
@@ -225,6 +229,22 @@ TALKS = {
     "expiry": [
         "a: HELLO 3", "a: CLIENT TRACKING ON", "b: SET k 1", "a: GET k", "b: PEXPIRE k 100000",
         "a: GET k", "b: PEXPIRE k -1", "a: GET k",
+    ],
+    "scripts": [
+        "a: HELLO 3", "a: CLIENT TRACKING ON", "a: EVAL return(redis.call('get',KEYS[1])) 1 k",
+        "b: SET k 1", "a: EVAL redis.call('set',KEYS[1],'x')return(1) 1 k", "a: GET k",
+        "b: EVAL redis.call('set',KEYS[1],'x')return(1) 1 k", "a: EVALSHA 00 0",
+        "a: EVAL return(redis.call('get','l')) 0", "b: SET l 1",
+    ],
+    "waiting": [
+        "a: HELLO 3", "a: CLIENT TRACKING ON", "a: LLEN l", "b: RPUSH l a b", "a: BLPOP l 1",
+        "a: LRANGE l 0 -1", "b: LPOP l", "a: XREAD BLOCK 1 STREAMS x $", "a: BLPOP none 0.01",
+        "a: XADD x 1-1 a b", "a: XREAD BLOCK 1 STREAMS x 0", "b: XADD x 2-1 a b",
+    ],
+    "subscriptions": [
+        "a: HELLO 3", "a: CLIENT TRACKING ON", "a: SUBSCRIBE c", "a: GET k", "b: SET k 1",
+        "b: PUBLISH c m", "a: UNSUBSCRIBE", "a: GET k", "b: SET k 2", "b: PUBLISH c m",
+        "a: CLIENT TRACKING OFF", "a: SUBSCRIBE c", "b: PUBLISH c m",
     ],
     "silence": [
         "a: HELLO 3", "a: CLIENT TRACKING ON BCAST", "a: CLIENT REPLY SKIP; GET k",
