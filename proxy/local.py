@@ -1,23 +1,18 @@
 """What the proxy answers itself: the state of one client's connection.
 
-Owns AUTH, HELLO, SELECT, RESET and QUIT, and who answers the CLIENT subcommands. None of
-them may enter a lane, for they would change it for everybody. Passwords are verified by
-the primary, each time.
+Owns SELECT and QUIT, and who answers the others. None of them may enter a lane, for they would
+change it for everybody.
 """
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from . import clients, profile, tracking
+from . import clients, login, profile, tracking
 from .block import database
-from .ops import Reaction
-from .resp import LIMITS, UNAUTHENTICATED, Request, encode_command, is_error
-from .resp.encoder import error
+from .resp import Request
 
 if TYPE_CHECKING:
     from .commands import Command
@@ -29,10 +24,7 @@ OK = b"+OK\r\n"
 # What a client may send before it has logged in.
 BEFORE_LOGIN = (b"AUTH", b"HELLO", b"QUIT", b"RESET", b"POST", b"HOST:")
 NOAUTH = b"-NOAUTH Authentication required.\r\n"
-SYNTAX = b"-ERR syntax error\r\n"
-
-# The connection's number in a greeting.
-_ID = re.compile(rb"(\$2\r\nid\r\n:)[0-9]+")
+NOAUTH_EXEC = b"-EXECABORT Transaction discarded because of: NOAUTH Authentication required.\r\n"
 
 Serve = Callable[["Session", Request], bool]
 
@@ -44,111 +36,6 @@ def serve(session: Session, command: Command, request: Request) -> bool:
     handler = _COMMANDS.get(command.name)
     assert handler is not None, f"{command.name!r} is LOCAL and nothing answers it"
     return handler(session, request)
-
-
-def _upstream(session: Session, raw: bytes, then: Callable[[bytes], None]) -> None:
-    """Ask the primary on the connection that is kept for passwords; hold the client meanwhile.
-
-    A client that has a connection of its own says it there.
-    """
-    pinned = session.pinned
-    lane = session.proxy.login_lane() if pinned is None else pinned.lane(session)
-    session.hold()
-
-    def done(frame: bytes | None) -> None:
-        if frame is None:
-            session.answer(b"-ERR Keyferry cannot reach the primary\r\n")
-        else:
-            then(frame)
-        session.unhold()
-
-    lane.send(Reaction(done), raw)
-
-
-def _log_in(session: Session, user: bytes, password: bytes) -> None:
-    session.user = (user, password)
-    session.may_pass = True
-    session.uses_lanes = False
-    session.scanner_limits(LIMITS)
-    session.change_lane()
-    session.proxy.note_user(session)
-
-
-def _auth(session: Session, request: Request) -> None:
-    args = request.args()[1:]
-    if len(args) not in (1, 2):
-        session.answer(SYNTAX)
-        return
-    user, password = (b"default", args[0]) if len(args) == 1 else (args[0], args[1])
-
-    def verified(frame: bytes) -> None:
-        if frame == OK:
-            _log_in(session, user, password)
-        session.answer(frame)
-
-    _upstream(session, request.raw, verified)
-
-
-def _hello(session: Session, request: Request) -> None:
-    args = request.args()[1:]
-    resp = session.resp
-    if args:
-        if args[0] not in (b"2", b"3"):
-            wrong = not re.fullmatch(rb"-?[0-9]{1,18}", args[0])
-            session.answer(
-                b"-ERR Protocol version is not an integer or out of range\r\n"
-                if wrong
-                else b"-NOPROTO unsupported protocol version\r\n"
-            )
-            return
-        resp = int(args[0])
-    user: tuple[bytes, bytes] | None = None
-    name: bytes | None = None
-    at = 1
-    while at < len(args):
-        option = args[at].upper()
-        if option == b"AUTH" and at + 2 < len(args):
-            user = (args[at + 1], args[at + 2])
-            at += 3
-        elif option == b"SETNAME" and at + 1 < len(args):
-            name = args[at + 1]
-            at += 2
-        else:
-            session.answer(
-                error(f"ERR Syntax error in HELLO option '{args[at].decode(errors='replace')}'")
-            )
-            return
-    if user is None and not session.may_pass:
-        session.answer(session.proxy.noauth_hello)
-        return
-    if name is not None and not profile.IS_NAME(name):
-        session.answer(profile.BAD_NAME)
-        return
-    # The connection for passwords may be anybody's: it asks as whoever the client is.
-    asks_as = user or session.user
-    words = (b"HELLO", b"%d" % resp) + (() if asks_as is None else (b"AUTH", *asks_as))
-
-    def greeted(frame: bytes) -> None:
-        if is_error(frame):
-            session.answer(frame)
-            return
-        if user is not None:
-            _log_in(session, *user)
-        if name is not None:
-            session.profile.name = name
-        session.resp = resp
-        session.change_lane()
-
-        def answer() -> None:
-            session.answer(_ID.sub(rb"\g<1>%d" % session.id, frame, count=1))
-
-        if session.subscriber is None:
-            answer()
-        else:
-            # Messages before the answer come in the old protocol, and behind it in the new.
-            session.subscriber.speak(resp, answer)
-
-    _upstream(session, encode_command(*words), greeted)
 
 
 def _select(session: Session, request: Request) -> bool:
@@ -175,58 +62,29 @@ def _select(session: Session, request: Request) -> bool:
     return True
 
 
-def _reset(session: Session, request: Request) -> None:
-    if session.subscriber is None:
-        _as_new(session)
-    else:
-        session.subscriber.reset(partial(_as_new, session))
-
-
-def _as_new(session: Session) -> None:
-    session.user = None
-    session.may_pass = not session.proxy.auth_required
-    session.uses_lanes = False
-    session.db = session.proxy.initial_db
-    session.resp = 2
-    session.profile.reset()
-    if session.pinned is not None:
-        session.pinned.end()
-    session.is_silent = False
-    session.change_lane()
-    if session.proxy.auth_required:
-        session.scanner_limits(UNAUTHENTICATED)
-    session.answer(b"+RESET\r\n")
-
-
-def _quit(session: Session, request: Request) -> None:
+def _quit(session: Session, request: Request) -> bool:
     session.answer(OK)
     session.close()
+    return True
 
 
-def _http(session: Session, request: Request) -> None:
+def _http(session: Session, request: Request) -> bool:
     """A line of HTTP: somebody has made a browser send it. A server closes the connection, too."""
     log.warning("client %d: a line of HTTP: closed", session.id)
+    # With what it has just answered, and not written.
+    session.out.clear()
     session.close()
+    return True
 
 
-def _at_once(answer: Callable[[Session, Request], None]) -> Serve:
-    """Of an answer that need not wait for anybody."""
-
-    def serve(session: Session, request: Request) -> bool:
-        answer(session, request)
-        return True
-
-    return serve
-
-
-_COMMANDS: dict[str, Serve] = {
-    "auth": _at_once(_auth),
-    "hello": _at_once(_hello),
+_COMMANDS: Mapping[str, Serve] = {
+    "auth": login.serve_auth,
+    "hello": login.serve_hello,
+    "reset": login.serve_reset,
     "select": _select,
-    "reset": _at_once(_reset),
-    "quit": _at_once(_quit),
-    "host:": _at_once(_http),
-    "post": _at_once(_http),
+    "quit": _quit,
+    "host:": _http,
+    "post": _http,
     "client|info": clients.serve_info,
     "client|kill": clients.serve_kill,
     "client|list": clients.serve_list,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 PING = b"*1\r\n$4\r\nPING\r\n"
+UNWATCH = b"*1\r\n$7\r\nUNWATCH\r\n"
 
 
 class Mode(Protocol):
@@ -37,6 +38,15 @@ def select(lane: Lane, db: int) -> None:
     if lane.db != db:
         lane.db = db
         lane.send(Reaction(ignore), encode_command(b"SELECT", b"%d" % db))
+
+
+def forget_watch(session: Session) -> None:
+    """Nothing is watched any more, and the connection may be another client's."""
+    borrowed, session.borrowed = session.borrowed, None
+    if borrowed is not None:
+        # Also a broken one: the store knows nothing of that.
+        borrowed.lane.send(Reaction(ignore), UNWATCH)
+        borrowed.give_back(session)
 
 
 class Borrowed:

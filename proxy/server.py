@@ -22,6 +22,7 @@ from .commands.engine import UNKNOWN
 from .endpoint import Endpoint
 from .follower import Follower
 from .lane import Lane, login_of
+from .login import Logins
 from .mirror import Mirror
 from .pinned import Pins
 from .places import places_of
@@ -86,7 +87,6 @@ class Proxy(Plane):
         self.sessions: set[Session] = set()
         self.auth_required = False
         # What the primary says to a HELLO that does not log in.
-        self.noauth_hello = b""
         self.stale: deque[StaleConnection] = deque(maxlen=1000)
         self.clock_offsets_ms = [0.0, 0.0]
         self.clock_errors_ms = [0.0, 0.0]
@@ -98,7 +98,7 @@ class Proxy(Plane):
         self.read_percent = 0
         loop = asyncio.get_running_loop()
         self._loop = loop
-        self._logins: dict[Side, Lane] = {}
+        self.logins = Logins(self)
         self._admins: dict[Side, Lane] = {}
         # What has to follow a flip, in this order.
         self.subscriptions = Subscriptions(self)
@@ -140,7 +140,7 @@ class Proxy(Plane):
             session.close()
         for lane in (*self._lanes.values(), *self._own):
             lane.close()
-        for lane in (*self._logins.values(), *self._admins.values()):
+        for lane in (*self.logins.lanes, *self._admins.values()):
             lane.close()
 
     async def learn_auth(self) -> None:
@@ -151,7 +151,6 @@ class Proxy(Plane):
             if reply is None:
                 async with asyncio.timeout(SECONDARY_PATIENCE_S):
                     reply = await lane.call(b"PING")
-                    self.noauth_hello = await lane.call(b"HELLO", b"2")
                 self.auth_required = reply.startswith(b"-NOAUTH")
         except (ConnectionError, TimeoutError):
             pass  # What cannot be asked now is what it was.
@@ -263,18 +262,6 @@ class Proxy(Plane):
         else:
             idle.append(lane)
 
-    def login_lane(self) -> Lane:
-        """The connection on which passwords are verified: it never carries a client's command."""
-        lane = self._logins.get(self.primary)
-        if lane is None or lane.is_lost:
-            lane = self._logins[self.primary] = Lane(
-                self.endpoints[self.primary],
-                self.primary,
-                name=b"keyferry-login",
-                after_batch=self.flush_dirty,
-            )
-        return lane
-
     def admin_lane(self, side: Side) -> Lane:
         """A connection with the rights of the connection string: no client's command goes there."""
         lane = self._admins.get(side)
@@ -312,7 +299,7 @@ class Proxy(Plane):
     def local_addresses(self) -> set[str]:
         """Our ends of the lanes, as a store's CLIENT LIST shows them."""
         lanes = (
-            *self._lanes.values(), *self._logins.values(), *self._admins.values(), *self._own,
+            *self._lanes.values(), *self.logins.lanes, *self._admins.values(), *self._own,
         )  # fmt: skip
         return {lane.local_address for lane in lanes}
 

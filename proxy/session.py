@@ -240,6 +240,8 @@ class Session(Client):
             return
         if self.mode is not None:
             self.mode.at_rest(self)
+            if self.outstanding or self._holds:
+                return
         if self._protocol_error is not None:
             self.proxy.stats.client_error("protocol")
             self.answer(self._protocol_error)
@@ -272,7 +274,8 @@ class Session(Client):
             return self.refuse(self.proxy.commands.check(request) or b"-ERR unknown command\r\n")
         # Servers look at name and arguments first, and then at who asks.
         if not self.may_pass and request.name not in local.BEFORE_LOGIN:
-            return self.refuse(local.NOAUTH)
+            is_exec = request.name == b"EXEC"
+            return self.refuse(local.NOAUTH_EXEC if is_exec else local.NOAUTH)
         kind = command.kind
         if kind is _READ:
             if self.plane.splits_reads and self.pinned is None:

@@ -21,7 +21,7 @@ from .commands import Command, Kind
 from .metrics import CommandClass
 from .op import Op
 from .ops import Reaction, ignore
-from .own import Borrowed, Mode, select
+from .own import Borrowed, Mode, forget_watch, select
 from .resp import Request
 from .resp.encoder import null_array
 from .sent import MULTI
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 OK = b"+OK\r\n"
 QUEUED = b"+QUEUED\r\n"
 DISCARD = b"*1\r\n$7\r\nDISCARD\r\n"
-UNWATCH = b"*1\r\n$7\r\nUNWATCH\r\n"
 # Refused by every server where it is queued, so that the block around it is, too.
 SPOILER = b"*1\r\n$3\r\nGET\r\n"
 TOO_LARGE = b"-ERR the transaction is larger than Keyferry's limit\r\n"
@@ -53,8 +52,9 @@ def serve(session: Session, command: Command, request: Request) -> bool:
     if name == b"WATCH":
         return _watch(session, request)
     if name == b"UNWATCH":
-        return _unwatch(session)
-    return session.refuse(b"-ERR %b without MULTI\r\n" % name)
+        return _unwatch(session, request)
+    # Without a MULTI it changes nothing, and the server says so.
+    return session.ask(request, CommandClass.OTHER)
 
 
 def _watch(session: Session, request: Request) -> bool:
@@ -70,21 +70,17 @@ def _watch(session: Session, request: Request) -> bool:
     return True
 
 
-def _unwatch(session: Session) -> bool:
+def _unwatch(session: Session, request: Request) -> bool:
     if session.outstanding:
         return False
-    _forget_watch(session)
-    session.answer(OK)
-    return True
 
+    def then(frame: bytes) -> None:
+        if frame == OK:
+            forget_watch(session)
+        session.answer(frame)
 
-def _forget_watch(session: Session) -> None:
-    """Nothing is watched any more, and the connection may be another client's."""
-    borrowed, session.borrowed = session.borrowed, None
-    if borrowed is not None:
-        # Also a broken one: the store knows nothing of that.
-        borrowed.lane.send(Reaction(ignore), UNWATCH)
-        borrowed.give_back(session)
+    # Whether the user may; on a lane nothing is watched.
+    return profile.ask(session, request.raw, then)
 
 
 class Transaction:
@@ -172,7 +168,7 @@ class Transaction:
         else:
             # Without the right to MULTI each of them is a command by itself.
             session.mode = self._below
-            _forget_watch(session)
+            forget_watch(session)
             session.backlog.extendleft(item.request for item in reversed(items))
         session.unhold()
 

@@ -43,7 +43,9 @@ def unknown_command(req: Request, dialect: Dialect) -> bytes:
 
 
 def wrong_arity(name: str) -> bytes:
-    return error(f"ERR wrong number of arguments for '{name}' command")
+    # Whatever is wrong with an EXEC, it is said of the block.
+    code = "EXECABORT Transaction discarded because of:" if name == "exec" else "ERR"
+    return error(f"{code} wrong number of arguments for '{name}' command")
 
 
 def unknown_subcommand(req: Request) -> bytes:

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from tests.surface.sameness import (
     Same,
+    clients_alike,
+    clients_but,
     fields_but,
     in_any_order,
     in_any_order_without,
     near,
     pairs_in_any_order,
-    same_but_for,
     same_shape,
     same_type,
     words_in_any_order,
@@ -45,6 +46,10 @@ _PROCESS = """
     latency|histogram slowlog|get slowlog|len commandlog|get commandlog|len acl|log
     cluster|info cluster|nodes cluster|myid cluster|myshardid cluster|shards
 """
+_OF_A_CONNECTION = """
+    id addr laddr fd age idle qbuf qbuf-free argv-mem multi-mem rbs rbp obl oll omem tot-mem
+    tot-net-in tot-net-out tot-cmds
+"""
 
 
 def _each(names: str, reason: str, same: Same) -> dict[str, Why]:
@@ -66,9 +71,13 @@ REPLIES: dict[str, Why] = {
     **_each("memory|usage", PROCESS, same_shape),
     **_each("role", "the offset of replication counts what else was sent", near(1e12)),
     **_each("client|id", OWN_ID, same_type),
-    **_each("unsubscribe punsubscribe sunsubscribe", HASHED, same_but_for(1)),
     **_each("pubsub|numpat", OWN_FEED, near(2)),
     **_each("pubsub|channels", OWN_FEED, in_any_order_without(b"keyferry:marker:")),
+    **_each("client|info", PROCESS, clients_but(*_OF_A_CONNECTION.encode().split())),
+    **_each("client|list", PROCESS, clients_alike),
     **_each("hello", OWN_ID, fields_but(b"id")),
 }
 """By command, as the command table names it; inside a block the same holds for its element."""
+
+UNSUBSCRIBED = ("unsubscribe", "punsubscribe", "sunsubscribe")
+"""Without an argument these leave all channels, in the order of a hash table."""

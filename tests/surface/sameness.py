@@ -36,18 +36,6 @@ def in_any_order_without(name: bytes) -> Same:
     return same
 
 
-def same_but_for(at: int) -> Same:
-    """The same elements, but for the value of one of them."""
-
-    def same(a: bytes, b: bytes) -> bool:
-        x, y = elements(a), elements(b)
-        if len(x) <= at or len(x) != len(y) or a[:1] != b[:1]:
-            return False
-        return same_type(x.pop(at), y.pop(at)) and x == y
-
-    return same
-
-
 def _sorted(frame: bytes) -> bytes:
     if not is_aggregate(frame):
         return frame
@@ -119,3 +107,40 @@ def fields_but(*names: bytes) -> Same:
         return bool(x)
 
     return same
+
+
+_FIELD = re.compile(rb"([a-z-]+)=(\S*)")
+
+
+def clients_but(*names: bytes) -> Same:
+    """Lines of CLIENT LIST: the same fields, and the same values but of these."""
+
+    def same(a: bytes, b: bytes) -> bool:
+        x, y = _FIELD.findall(a), _FIELD.findall(b)
+        return (
+            a[:1] == b[:1]
+            and a[:1] != b"-"
+            and [(name, b"" if name in names else value) for name, value in x]
+            == [(name, b"" if name in names else value) for name, value in y]
+        )
+
+    return same
+
+
+def clients_alike(a: bytes, b: bytes) -> bool:
+    """Each of any number of lines has the same fields."""
+    shapes = [
+        {tuple(name for name, _ in _FIELD.findall(line)) for line in each.split(b"\n")}
+        for each in (a, b)
+    ]
+    return a[:1] == b[:1] and a[:1] != b"-" and shapes[0] - {()} == shapes[1] - {()}
+
+
+def same_but_for_order_of_channels(a: list[bytes], b: list[bytes]) -> bool:
+    """Confirmations of having left all channels: the same channels, and counted down alike."""
+    x, y = ([elements(frame) for frame in frames] for frames in (a, b))
+    return (
+        [(len(e), e[0], e[-1]) for e in x if e] == [(len(e), e[0], e[-1]) for e in y if e]
+        and len(a) == len(b)
+        and sorted(e[1] for e in x if e) == sorted(e[1] for e in y if e)
+    )

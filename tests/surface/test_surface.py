@@ -7,8 +7,12 @@ target as the source.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
+from tests.servers import VALKEY_9, Engine, Server, every_engine
 from tests.surface.corpus import GROUPS
 from tests.surface.stage import Stage
 
@@ -19,4 +23,22 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def test_replies_are_those_of_a_server(stage: Stage, group: str) -> None:
     problems = await stage.perform(group)
     if problems:
-        pytest.fail(f"{len(problems)} differ\n" + "\n".join(problems[:40]), pytrace=False)
+        pytest.fail(shown(problems), pytrace=False)
+
+
+@every_engine
+@pytest.mark.asyncio(loop_scope="function")
+async def test_replies_before_login_are_those_of_a_server(
+    engine: Engine, server_factory: Callable[..., Server], tmp_path: Path
+) -> None:
+    servers = [server_factory(each, password="pw") for each in (engine, engine, VALKEY_9)]
+    stage = Stage(*servers, tmp_path / "state")
+    await stage.open(is_mirroring=False)
+    problems = await stage.perform("login")
+    await stage.close()
+    if problems:
+        pytest.fail(shown(problems), pytrace=False)
+
+
+def shown(problems: list[str]) -> str:
+    return f"{len(problems)} differ\n" + "\n".join(problems[:40])
