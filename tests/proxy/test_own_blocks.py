@@ -6,7 +6,7 @@ was executed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -107,6 +107,23 @@ async def test_a_user_without_multi_is_told_so_by_the_server(
             assert await conversation(proxied.port, lines, at_once) == direct
     finally:
         await proxied.close()
+
+
+@every_engine
+@pytest.mark.parametrize("lines", [["MULTI", "INCR k", "EXEC"], ["MULTI", "SELECT 0", "EXEC"]])
+async def test_a_user_with_multi_and_without_exec_leaves_nobody_inside_a_block(
+    server: Server, target: Server, lines: list[str], proxies: Callable[..., Awaitable[Proxied]]
+) -> None:
+    mirrored = await proxies(server, target)
+    server.cli("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-exec")
+    async with mirrored.client(2) as (one, other):
+        await one.call("AUTH app pw")
+        assert (await one.calls(*lines))[-1].startswith(b"-EXECABORT")
+        await other.call("AUTH app pw")
+        assert await other.call("INCR n") == b":1\r\n"
+        assert await other.calls("WATCH n", "PING", "UNWATCH") == [
+            b"+OK\r\n", b"+PONG\r\n", b"+OK\r\n"
+        ]  # fmt: skip
 
 
 async def flip(proxied: Proxied, to: Side) -> None:
