@@ -25,6 +25,7 @@ from migrator.demo.instance import COMMAND, Instance
 from migrator.errors import KeyferryError, Refused
 from migrator.traffic import WHOLE, Application, Counts, World, known_to
 from proxy.endpoint import Endpoint
+from tests.property.mutations import MUTATIONS
 from tests.servers import Server
 
 CLIENTS = 16
@@ -214,6 +215,7 @@ async def migrate(
     command: tuple[str, ...] = COMMAND
     environment = {}
     if mutation is not None:
+        families -= MUTATIONS[mutation].without
         words = f"from tests.property.mutations import main; main({mutation!r})"
         command = (sys.executable, "-c", words)
         environment = {"KEYFERRY_PURE": "1"}

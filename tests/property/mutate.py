@@ -43,8 +43,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=12.0)
     options = parser.parse_args()
     if options.name is None:
-        for name, patch in MUTATIONS.items():
-            print(f"{name:<12} {(patch.__doc__ or '').splitlines()[0]}")
+        for name, mutation in MUTATIONS.items():
+            print(f"{name:<12} {mutation.rule}")
         return 0
     if options.name == "none":
         outcome = asyncio.run(once(None, new_seed(), options.seconds))

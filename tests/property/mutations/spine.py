@@ -1,11 +1,4 @@
-"""Ways to break the product on purpose, each the opposite of one rule that makes it exact.
-
-Each is a patch over the product's modules, applied in a process of its own, before it starts:
-
-    python -c "from tests.property.mutations import main; main('watch')" run --source …
-
-The product reads nothing of this.
-"""
+"""The rules that the design stands on: order, leases, effects, expiry, the fence."""
 
 from __future__ import annotations
 
@@ -14,15 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-MUTATIONS: dict[str, Callable[[], None]] = {}
+from .registry import mutation
 
 
-def mutation(patch: Callable[[], None]) -> Callable[[], None]:
-    MUTATIONS[patch.__name__] = patch
-    return patch
-
-
-@mutation
+@mutation()
 def watch() -> None:
     """The backfill ignores `watch`: what it read is written, whatever was written meanwhile."""
     from proxy.keytable import KeyTable, Lease
@@ -37,17 +25,18 @@ def watch() -> None:
     KeyTable.watch = patched  # type: ignore[method-assign]
 
 
-@mutation
+@mutation()
 def tickets() -> None:
     """A write goes at once, also when another lane's write of the key is not answered yet."""
     from migrator.mover import Alone
+    from proxy.block import Block, Exec
     from proxy.keytable import KeyTable, Ticket
-    from proxy.ops import Block, Write
+    from proxy.ops import Write
 
     original = KeyTable.acquire
 
     def patched(self: KeyTable, ticket: Ticket) -> bool:
-        if isinstance(ticket, Write | Block):
+        if isinstance(ticket, Write | Block | Exec):
             for place in ticket.places:
                 entry = self.entries.get(place)
                 # As if what is in flight were of the same lane; movers still have theirs alone.
@@ -58,33 +47,27 @@ def tickets() -> None:
     KeyTable.acquire = patched  # type: ignore[method-assign]
 
 
-@mutation
+@mutation()
 def arrival() -> None:
     """Effects are mirrored in the order in which the requests arrived, not in that of replies.
 
     A reply is still waited for, since the effect depends on it; an effect whose request came
     later is held back until then.
     """
-    from proxy import ops, session
-    from proxy.commands import Kind
     from proxy.mirror import Mirror
-    from proxy.resp import RequestScanner
+    from proxy.ops import Write
 
     # Requests by arrival; what is to be recorded once all before it have been.
     waiting: dict[int, Callable[[], None] | None] = {}
     kept: dict[int, Any] = {}
-    table: list[Any] = []
+    begin, record = Write.begin, Mirror.record
 
-    class Scanner(RequestScanner):
-        def feed(self, data: bytes) -> list[Any]:
-            requests = super().feed(data)
-            for request in requests:
-                command = table[0].lookup(request)
-                is_write = command is not None and command.kind is Kind.WRITE
-                if is_write and command.single_key and not command.probe(request):
-                    waiting[id(request)] = None
-                    kept[id(request)] = request
-            return requests
+    def arriving(self: Write, *args: Any) -> None:
+        begin(self, *args)
+        # What is its own kind of write is not held back.
+        if type(self) is Write and self.command.single_key:
+            waiting[id(self.request)] = None
+            kept[id(self.request)] = self.request
 
     def settle(request: Any, work: Callable[[], None]) -> None:
         waiting[id(request)] = work
@@ -97,48 +80,31 @@ def arrival() -> None:
             ready()
             kept.pop(first, None)
 
-    record = Mirror.record
-
     def patched(self: Mirror, db: int, command: Any, request: Any, *rest: Any) -> None:
         if waiting.get(id(request), settle) is None and request is kept.get(id(request)):
             settle(request, lambda: record(self, db, command, request, *rest))
         else:
             record(self, db, command, request, *rest)
 
-    def settling(cls: Any, requests: Callable[[Any], list[Any]]) -> None:
-        for name in ("reply", "lost"):
-            original = getattr(cls, name)
+    def settling(name: str) -> None:
+        original = getattr(Write, name)
 
-            def after(self: Any, *args: Any, original: Any = original) -> None:
-                done = requests(self)
-                original(self, *args)
-                for request in done:
-                    if waiting.get(id(request), settle) is None:
-                        settle(request, lambda: None)
+        def after(self: Write, *args: Any) -> None:
+            original(self, *args)
+            if waiting.get(id(self.request), settle) is None:
+                settle(self.request, lambda: None)
 
-            setattr(cls, name, after)
+        setattr(Write, name, after)
 
-    settling(ops.Write, lambda op: [op.request])
-    settling(
-        ops.Block,
-        lambda op: [r for _, r in op.items] if op.index >= len(op.items) + 1 else [],
-    )
-    from proxy.server import Proxy
-
-    init = Proxy.__init__
-
-    def with_table(self: Proxy, endpoints: Any, commands: Any, **options: Any) -> None:
-        table[:] = [commands]
-        init(self, endpoints, commands, **options)
-
-    Proxy.__init__ = with_table  # type: ignore[method-assign]
+    settling("reply")
+    settling("lost")
+    Write.begin = arriving  # type: ignore[method-assign]
     Mirror.record = patched  # type: ignore[method-assign]
     # What was held back is of other steps, and other databases.
     Mirror.one_step = lambda self: nullcontext()  # type: ignore[method-assign,assignment,return-value]
-    session.RequestScanner = Scanner  # type: ignore[misc]
 
 
-@mutation
+@mutation()
 def verbatim() -> None:
     """XADD with * and SPOP are replayed as they are.
 
@@ -162,7 +128,7 @@ def verbatim() -> None:
     CommandTable.__init__ = patched  # type: ignore[method-assign]
 
 
-@mutation
+@mutation()
 def moves_data() -> None:
     """RENAME and SUNIONSTORE during the backfill do not mark what they write."""
     from proxy.commands import CommandTable
@@ -179,7 +145,7 @@ def moves_data() -> None:
     CommandTable.__init__ = patched  # type: ignore[method-assign]
 
 
-@mutation
+@mutation()
 def expiry() -> None:
     """Nobody listens to the stores' expired and evicted events."""
     from migrator.feed import Feed
@@ -192,7 +158,7 @@ def expiry() -> None:
     Feed.__init__ = patched  # type: ignore[method-assign]
 
 
-@mutation
+@mutation()
 def drain() -> None:
     """The flip does not wait for what is on its way to the other side."""
     from migrator import flip
@@ -209,11 +175,3 @@ def drain() -> None:
 
     flip._drain = nothing
     flip.blockers_of_flip = patched
-
-
-def main(name: str) -> None:
-    """Runs the command line with one rule broken."""
-    MUTATIONS[name]()
-    from migrator.cli import main as keyferry
-
-    keyferry()
