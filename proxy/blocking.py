@@ -118,7 +118,7 @@ class Parking:
         """A try for it is over, and it may wait on: what comes next."""
         if waiter.is_gone:
             return
-        if waiter.is_parked and waiter.must_give_up:
+        if waiter.is_parked and waiter.must_give_up and not waiter.is_sent:
             waiter.give_up()
         elif waiter.claims:
             waiter.claims[0].proceed()

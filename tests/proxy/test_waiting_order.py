@@ -245,6 +245,27 @@ async def test_a_timeout_while_a_try_is_under_way_waits_for_that(
         assert await worker.replies(1) == [expected]
 
 
+@pytest.mark.parametrize("pair", [Pair(VALKEY_9, VALKEY_9)], ids=str, indirect=True)
+async def test_a_timeout_while_a_try_fails_and_the_one_behind_it_takes_something(
+    mirrored: Proxied, wires: Wires
+) -> None:
+    async with mirrored.client(2) as (worker, producer):
+        worker.send("BLPOP q r 0.05")
+        await parked(mirrored, 1)
+        (session,) = [each for each in mirrored.proxy.sessions if each.waiter is not None]
+        wires.hold_replies(lane(mirrored))
+        # For each of its keys there is a try, and both look at both.
+        producer.send(DOUBTFUL)
+        await tried_for(mirrored)
+        await until(lambda: session.waiter.is_expired)
+        # Past the proxy, between the two.
+        mirrored.source.cli("RPUSH", "q", "a")
+        wires.release_replies(lane(mirrored))
+        assert await worker.replies(1) == [JOB % b"a"]
+        assert await producer.replies(1) == [b"$-1\r\n"]
+        assert await producer.call("LLEN q") == b":0\r\n"
+
+
 async def test_unblocked_while_a_try_is_under_way(mirrored: Proxied, wires: Wires) -> None:
     """What the try brings is the answer, and CLIENT UNBLOCK was too late; or it was not."""
     async with mirrored.client(3) as (worker, producer, other):
