@@ -1,5 +1,6 @@
 # make demo    a whole migration on real servers of its own
 # make test    lint, then the whole test suite
+# make property  a migration under 500,000 checked commands of the whole surface
 # make lint    ruff and mypy
 # make bench   speed: copying, and throughput beside a direct connection and other proxies
 # make docs    docs/commands.md, from the command table
@@ -26,7 +27,7 @@ INSTALLED := $(VENV)/installed
 COMPILED := $(VENV)/compiled
 SOURCES := $(wildcard proxy/*.py proxy/*/*.py proxy/*.pxd proxy/*/*.pxd)
 
-.PHONY: help demo test lint bench docs stack clean
+.PHONY: help demo test property lint bench docs stack clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^Each sets up/,$$d'
@@ -36,6 +37,9 @@ demo: $(COMPILED)
 
 test: lint
 	@$(PY) -m pytest $(ARGS)
+
+property: $(COMPILED)
+	@$(PY) -m tests.property $(ARGS)
 
 lint: $(COMPILED)
 	@$(PY) -m ruff format --check --quiet . || { echo "run: $(PY) -m ruff format ."; exit 1; }
