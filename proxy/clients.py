@@ -135,7 +135,7 @@ def _fields(session: Session) -> dict[bytes, bytes]:
     watches = session.borrowed is not None and session.borrowed.watches
     numbers = {
         b"id": session.id, b"fd": fd, b"age": int(now - about.connected_at),
-        b"idle": int(now - about.heard_at), b"db": session.db, b"sub": channels,
+        b"idle": int(now - session.heard_at), b"db": session.db, b"sub": channels,
         b"psub": patterns, b"ssub": shards, b"multi": queued, b"watch": watches,
         b"qbuf": 0, b"qbuf-free": 0, b"argv-mem": 0, b"multi-mem": 0, b"obl": 0, b"oll": 0,
         b"omem": waiting, b"redir": redirect, b"resp": session.resp,
@@ -146,7 +146,7 @@ def _fields(session: Session) -> dict[bytes, bytes]:
         b"name": about.name,
         b"flags": _flags(session, channels + patterns + shards > 0, queued >= 0),
         b"capa": about.capabilities,
-        b"cmd": _command_of(session.proxy, about.last),
+        b"cmd": _command_of(session.proxy, session.last),
         b"user": user_of(session),
         b"lib-name": about.lib_name,
         b"lib-ver": about.lib_ver,

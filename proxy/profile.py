@@ -9,12 +9,11 @@ the client asked for is noted here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .ops import Reaction
 from .resp import Request, encode_command, is_error
-from .resp import request as made
 from .resp.encoder import OK, bulk, integer, null
 
 if TYPE_CHECKING:
@@ -26,26 +25,21 @@ BAD_NAME = b"-ERR Client names cannot contain spaces, newlines or special charac
 # What the store answers to the forms that do no harm, where the real one would be carried out.
 _NAME_REFUSED = b"-ERR Client names cannot contain"
 _INFO_REFUSED = b"-ERR lib-name cannot contain"
-# Bytes of a request that is not kept once it has been served.
-_LARGE = 1024
 
 
 class Profile:
     """What is known of one client beside what its commands need.
 
-    capabilities: letters, as CLIENT LIST shows them. stays: CLIENT NO-EVICT. last: what it sent
-    last. Times are the proxy's clock.
+    capabilities: letters, as CLIENT LIST shows them. stays: CLIENT NO-EVICT. connected_at:
+    by the proxy's clock.
     """
 
     __slots__ = (
-        "capabilities", "connected_at", "heard_at", "last", "lib_name", "lib_ver",
-        "name", "skips_one", "stays",
+        "capabilities", "connected_at", "lib_name", "lib_ver", "name", "skips_one", "stays",
     )  # fmt: skip
 
     def __init__(self, now: float) -> None:
         self.connected_at = now
-        self.heard_at = now
-        self.last: Request | None = None
         self.name = b""
         self.lib_name = b""
         self.lib_ver = b""
@@ -53,13 +47,6 @@ class Profile:
         self.stays = False
         # The client is silent for one reply only.
         self.skips_one = False
-
-    def hear(self, requests: Sequence[Request], now: float) -> None:
-        """The client has sent something: these have come whole."""
-        self.heard_at = now
-        if requests:
-            last = requests[-1]
-            self.last = last if len(last.raw) < _LARGE else made(last.name)
 
     def reset(self) -> None:
         """RESET: what a store forgets by it. The library stays (networking.c)."""

@@ -31,6 +31,8 @@ cdef class Session(Client):
     cdef public bint _is_running
     cdef public Py_ssize_t _holds
     cdef public double _ran_at
+    cdef public double heard_at
+    cdef public Request last
     cdef public list _commands
     cdef public bint _is_slow
     cdef public bint _is_reading
@@ -43,7 +45,7 @@ cdef class Session(Client):
     # What is not hot need not be declared.
     cdef dict __dict__
 
-    @cython.locals(requests=list)
+    @cython.locals(requests=list, last=Request)
     cpdef data_received(self, bytes data)
     cpdef hold(self)
     cpdef unhold(self)

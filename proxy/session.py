@@ -30,6 +30,7 @@ from .plane import Client
 from .profile import Profile
 from .resp.limits import LIMITS, UNAUTHENTICATED, Limits
 from .resp.requests import Request, RequestScanner
+from .resp.requests import request as named
 from .serving import SERVE
 from .sides import Side
 
@@ -49,6 +50,8 @@ MAX_BACKLOG = 2048
 MAX_UNSENT = 1024 * 1024
 # Bytes of one request: client-query-buffer-limit of the servers.
 MAX_REQUEST = 1024 * 1024 * 1024
+# Bytes of a request that is not kept once it has been served.
+LARGE = 1024
 
 
 # To ask an enum for a member is a search each time.
@@ -93,6 +96,9 @@ class Session(Client):
         self._is_running = False
         self._holds = 0
         self._ran_at = 0.0
+        # When it has sent something, and what: for CLIENT LIST.
+        self.heard_at = proxy.now()
+        self.last: Request | None = None
         self._is_slow = False
         self._is_reading = True
         # Bytes that came since the backlog was last empty.
@@ -149,11 +155,12 @@ class Session(Client):
 
     def data_received(self, data: bytes) -> None:
         requests = self._scanner.feed(data)
-        self.profile.hear(requests, self.proxy.now())
         if self._scanner.error is not None and self._protocol_error is None:
             self._protocol_error = self._scanner.error.reply
         if requests:
             self.backlog.extend(requests)
+            last = requests[-1]
+            self.last = last if len(last.raw) < LARGE else named(last.name)
         elif self._scanner.pending > MAX_REQUEST:
             log.warning("client %d: a request of more than 1 GiB: closed", self.id)
             self.proxy.stats.client_error("request_limit")
@@ -163,6 +170,7 @@ class Session(Client):
             self._unsent += len(data)
         if not self._is_running:
             self.run()
+        self.heard_at = self._ran_at
 
     def close(self) -> None:
         """End the connection behind what is written."""

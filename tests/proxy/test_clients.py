@@ -205,9 +205,9 @@ async def test_valkeys_filters(server: Server, proxies: Callable[..., Awaitable[
 async def test_age_and_idle_are_counted_in_seconds(beside: Proxied) -> None:
     async with beside.client(2) as (one, two):
         await two.call("PING")
-        (session,) = [each for each in beside.proxy.sessions if each.profile.last is not None]
+        (session,) = [each for each in beside.proxy.sessions if each.last is not None]
         session.profile.connected_at -= 100
-        session.profile.heard_at -= 50
+        session.heard_at -= 50
         await one.call("CLIENT SETNAME one")
         first, second = sorted(fields(await one.call("CLIENT LIST")), key=lambda each: each["name"])
         assert (first["age"], first["idle"], first["cmd"]) == ("100", "50", "ping")
@@ -220,8 +220,8 @@ async def test_a_large_request_is_not_kept_to_tell_of_it(beside: Proxied) -> Non
     async with beside.client() as client:
         await client.call("SET k " + "x" * 100_000)
         (session,) = beside.proxy.sessions
-        assert session.profile.last is not None
-        assert (session.profile.last.name, len(session.profile.last.raw)) == (b"SET", 13)
+        assert session.last is not None
+        assert (session.last.name, len(session.last.raw)) == (b"SET", 13)
 
 
 # -- who is to go --------------------------------------------------------------------------------
