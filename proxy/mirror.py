@@ -21,7 +21,7 @@ from .commands import COPY_KEYS, Check, Clock
 from .commands.model import Command
 from .databases import Databases
 from .endpoint import Endpoint
-from .keytable import KeyTable, Place, place_of
+from .keytable import KeyTable, Place, db_and_key, place_of
 from .lane import Call, Lane, login_of
 from .log import Log
 from .places import hides_inputs, written_places
@@ -40,17 +40,18 @@ from .sent import (
     SentCopies,
     SentEffect,
     SentFlush,
+    SentSelect,
     SentSwap,
     as_one_step,
     is_away_error,
     sent_effect,
+    sent_places,
 )
 from .sides import Side
 from .takeover import end_predecessors, flush, run_id_of
 
 log = logging.getLogger("keyferry.mirror")
 
-OK = b"+OK\r\n"
 HEARTBEAT_S = 0.5
 _SAME = Check.SAME
 
@@ -98,7 +99,7 @@ class Mirror(Log):
         self._loop = asyncio.get_running_loop()
         self._lane: Lane | None = None
         # Effects of the step that is being appended.
-        self._step: list[tuple[SentEffect, bytes]] | None = None
+        self._step: list[tuple[SentEffect | SentSelect, bytes]] | None = None
         self._db = 0
         # The log's database where the step began.
         self._db_before = 0
@@ -403,15 +404,33 @@ class Mirror(Log):
         current = self._db if self._step is None else self._db_before
         if not self._databases.has(lane, db, current):
             return False
+        effect = SentSelect(self, self._db, time.monotonic())
+        raw = encode_command(b"SELECT", b"%d" % db)
         self._db = db
         self.lag_operations += 1
-        effect = sent_effect(self, (), OK, "select", 0, time.monotonic())
-        raw = encode_command(b"SELECT", b"%d" % db)
-        if self._step is None:
-            lane.send(effect, raw)
-        else:
+        if self._step:
             self._step.append((effect, raw))
+        else:
+            # In front of a step: it counts even if the secondary refuses the step.
+            self._db_before = db
+            lane.send(effect, raw)
         return True
+
+    def gone_astray(self, db: int) -> None:
+        """A SELECT was refused: what was sent behind it has been written in ``db``."""
+        lane = self._lane
+        assert lane is not None
+        log.warning("the %s refused a SELECT: the mirror begins anew", self.side.label)
+        self.is_connected = False
+        mark = self.table.mark_unproven
+        for op in lane.ops:
+            if isinstance(op, SentFlush) and op.db is not None:
+                self.table.mark_everything_unproven()
+            for place in sent_places(op):
+                mark(place)
+                mark(place_of(db, db_and_key(place)[1]))
+        # Not now: it may be amid a batch of replies.
+        self._loop.call_soon(lane.close)
 
     # -- answers ------------------------------------------------------------------
 

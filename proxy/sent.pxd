@@ -23,6 +23,12 @@ cpdef SentEffect sent_effect(Log mirror, object places, object expected, object 
                              Py_ssize_t size, double at, object moved=*)
 
 
+cdef class SentSelect(Op):
+    cdef public object mirror
+    cdef public Py_ssize_t db
+    cdef public double at
+
+
 cdef class SentBlock(Op):
     cdef public object effects
     cdef public double at

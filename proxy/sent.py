@@ -138,6 +138,25 @@ def sent_effect(
     return effect
 
 
+class SentSelect(Op):
+    """A SELECT on its way. ``db``: where the connection stays if it is refused."""
+
+    __slots__ = ("at", "db", "mirror")
+
+    def __init__(self, mirror: Mirror, db: int, at: float) -> None:
+        self.mirror = mirror
+        self.db = db
+        self.at = at
+
+    def reply(self, frame: bytes) -> None:
+        self.mirror.lag_operations -= 1
+        if is_error(frame):
+            self.mirror.gone_astray(self.db)
+
+    def lost(self) -> None:
+        self.mirror.lag_operations -= 1
+
+
 class SentBlock(Op):
     """Effects of one step of the primary: one step on the secondary, too.
 
@@ -147,7 +166,7 @@ class SentBlock(Op):
 
     __slots__ = ("at", "effects", "index", "refusal")
 
-    def __init__(self, effects: Sequence[SentEffect]) -> None:
+    def __init__(self, effects: Sequence[SentEffect | SentSelect]) -> None:
         self.effects = effects
         self.at = effects[0].at
         self.index = 0
@@ -297,3 +316,12 @@ class SentCopies(Op):
         if not self.future.done():
             self.future.set_exception(MirrorAway("the mirror's connection was lost"))
             self.future.exception()
+
+
+def sent_places(op: Op) -> list[Place]:
+    """The places that something in the FIFO of the mirror's lane writes."""
+    if isinstance(op, SentEffect):
+        return list(op.places)
+    if isinstance(op, SentBlock):
+        return [place for effect in op.effects for place in sent_places(effect)]
+    return [place for place, _ in op.places] if isinstance(op, SentCopies) else []
