@@ -17,7 +17,7 @@ from .commands import Command, Kind
 from .cursors import tagged
 from .keytable import Place, Ticket
 from .lane import Lane
-from .lua import Script
+from .lua import UNKNOWN, Script
 from .ops import record_barrier
 from .own import Borrowed
 from .places import places_of, written_places
@@ -121,12 +121,18 @@ class _Scripts(NamedTuple):
 def _scripts(proxy: Proxy, db: int, items: Iterable[Item]) -> _Scripts:
     scripting = proxy.scripting
     found = _Scripts(set(), {db}, [])
+    changes_functions = False
     for command, request, *_ in items:
         index = database(request) if command.name == "select" else None
         if index is not None:
             found.dbs.add(index)
         if command.kind is Kind.SCRIPT:
-            if scripting.is_unnamed(command, request):
+            if command.name.startswith("function|"):
+                changes_functions = True
+            elif command.name == "fcall" and changes_functions and proxy.mirror is not None:
+                # Not the function that is known by this name now.
+                found.unnamed.append((UNKNOWN, request))
+            elif scripting.is_unnamed(command, request):
                 found.unnamed.append((scripting.verdict(command, request), request))
             for each in found.dbs:
                 found.places.update(scripting.touched(each, command, request) or ())

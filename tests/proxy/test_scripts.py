@@ -11,7 +11,7 @@ import pytest
 
 from proxy.resp import encode_command
 from proxy.witness import Witness
-from tests.servers import Server, engine_pairs
+from tests.servers import VALKEY_9, Server, engine_pairs
 
 from .clients import Client, Proxied, connected, until
 from .relay import Relay
@@ -241,6 +241,29 @@ async def test_the_witness_tells_which_keys_were_written(mirrored: Proxied) -> N
         assert not await owed(mirrored)
     # It costs the store something with each write, so it looks for a moment only.
     await until(lambda: b"tracking_clients:0" in mirrored.source.cli("INFO", "clients"))
+
+
+async def test_a_function_that_its_own_block_replaces_is_watched(
+    server_factory: Callable[..., Server],
+    target: Server,
+    proxies: Callable[..., Awaitable[Proxied]],
+) -> None:
+    proxied = await proxies(server_factory(VALKEY_9), target)
+    await proxied.start_mirror()
+    library = (
+        "#!lua name=l\n"
+        "redis.register_function('f', function(k) return redis.call('SET', {}, 1) end)"
+    )
+    async with proxied.client() as client:
+        await ask(client, "FUNCTION", "LOAD", library.format("k[1]"))
+        await ask_all(
+            client,
+            ("MULTI",),
+            ("FUNCTION", "LOAD", "REPLACE", library.format("k[1] .. ':x'")),
+            ("FCALL", "f", 1, "k"),
+            ("EXEC",),
+        )
+        assert b"k:x" in await owed(proxied)
 
 
 @engine_pairs
