@@ -14,6 +14,7 @@ from .metrics import CommandClass
 from .op import Op
 from .ops import Reaction, ignore
 from .resp import Request, encode_command
+from .resp.encoder import OK
 
 if TYPE_CHECKING:
     from .commands import Command
@@ -45,8 +46,7 @@ def forget_watch(session: Session) -> None:
     borrowed, session.borrowed = session.borrowed, None
     if borrowed is not None:
         # Also a broken one: the store knows nothing of that.
-        borrowed.lane.send(Reaction(ignore), UNWATCH)
-        borrowed.give_back(session)
+        borrowed.clean(session, UNWATCH)
 
 
 class Borrowed:
@@ -91,6 +91,17 @@ class Borrowed:
         """Its state is as new, but for the database."""
         if self._is_pooled:
             session.proxy.give_back(self.lane)
+
+    def clean(self, session: Session, raw: bytes) -> None:
+        """Give it back if ``raw`` makes it as new; a user may lack the right to that."""
+
+        def cleaned(frame: bytes | None) -> None:
+            if frame == OK:
+                self.give_back(session)
+            else:
+                self.discard()
+
+        self.lane.send(Reaction(cleaned), raw)
 
     def discard(self) -> None:
         """Its state is not known, so it is nobody's any more."""

@@ -183,12 +183,12 @@ class Transaction:
         if name == b"EXEC":
             return self._execute(session, borrowed, request)
         if name == b"DISCARD" and request.argc == 1:
-            return self._discard(session, borrowed, OK)
+            return self._discard(session, borrowed)
         if name in (b"RESET", b"QUIT") and request.argc == 1:
             if session.outstanding:
                 return False
             # These end a block; then they are what they always are.
-            self._discard(session, borrowed, None)
+            self._leave(session, borrowed)
             return session.dispatch(request)
         command = session.proxy.commands.lookup(request)
         # What is malformed is refused by the server, at once or when it executes it.
@@ -237,7 +237,9 @@ class Transaction:
             return False
         if borrowed.is_broken:
             if not self.was_refused:
-                return self._discard(session, borrowed, null_array(session.resp))
+                self._leave(session, borrowed)
+                session.answer(null_array(session.resp))
+                return True
             borrowed.lane.send(Reaction(ignore), SPOILER)
         session.mode = self._below
         session.borrowed = None
@@ -247,16 +249,30 @@ class Transaction:
         make(session, borrowed, self.items, places, request.raw).start()
         return True
 
-    def _discard(self, session: Session, borrowed: Borrowed, answer: bytes | None) -> bool:
+    def _discard(self, session: Session, borrowed: Borrowed) -> bool:
         if session.outstanding:
             return False
-        borrowed.lane.send(Reaction(ignore), DISCARD)
-        borrowed.give_back(session)
+        session.hold()
+        borrowed.lane.send(Reaction(partial(self._discarded, session, borrowed)), DISCARD)
+        return True
+
+    def _discarded(self, session: Session, borrowed: Borrowed, frame: bytes | None) -> None:
+        if frame is None:
+            # What a direct client would see.
+            session.close()
+        else:
+            if frame == OK:
+                borrowed.give_back(session)
+                session.borrowed = None
+                session.mode = self._below
+            # Without the right to it the client is in its block still.
+            session.answer(frame)
+        session.unhold()
+
+    def _leave(self, session: Session, borrowed: Borrowed) -> None:
+        borrowed.clean(session, DISCARD)
         session.borrowed = None
         session.mode = self._below
-        if answer is not None:
-            session.answer(answer)
-        return True
 
 
 class Queued(Op):

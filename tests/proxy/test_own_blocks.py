@@ -126,6 +126,27 @@ async def test_a_user_with_multi_and_without_exec_leaves_nobody_inside_a_block(
         ]  # fmt: skip
 
 
+@every_engine
+async def test_a_user_without_discard_leaves_no_open_block_to_the_next(
+    server: Server, target: Server
+) -> None:
+    server.cli("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-discard", "-unwatch")
+    refused = ["AUTH app pw", "WATCH k", "MULTI", "INCR k", "DISCARD", "INCR k", "UNWATCH", "EXEC"]
+    next_one = ["AUTH app pw", "WAIT 0 0", "WATCH l", "MULTI", "INCR l", "EXEC", "GET k"]
+    ends = ["AUTH app pw", "WATCH l", "MULTI", "INCR k", "RESET"]
+    heard = []
+    proxied = await started(server, target)
+    await proxied.start_mirror()
+    try:
+        for port in (server.port, proxied.port):
+            server.cli("FLUSHALL")
+            heard.append([await conversation(port, each, False) for each in (refused, next_one)])
+            heard[-1] += [await conversation(port, each, True) for each in (ends, next_one)]
+        assert heard[1] == heard[0]
+    finally:
+        await proxied.close()
+
+
 async def flip(proxied: Proxied, to: Side) -> None:
     await proxied.proxy.fence()
     await proxied.applied()
