@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from .follower import Nothing
@@ -34,9 +35,13 @@ class LibrariesUnreadable(Exception):
 class ScriptCopies(Nothing):
     """A follower of flips: see the module's docstring."""
 
-    def __init__(self, proxy: Proxy, scripts: Scripts) -> None:
+    def __init__(
+        self, proxy: Proxy, scripts: Scripts, answered: Callable[[], Awaitable[None]]
+    ) -> None:
         self._proxy = proxy
         self._scripts = scripts
+        # Waits until every script that was sent is answered.
+        self._answered = answered
         # Scripts that were made sure of for the flip under way.
         self._prepared: set[bytes] = set()
         # Raised when functions change: who read them before has read old ones.
@@ -56,6 +61,7 @@ class ScriptCopies(Nothing):
         return await self.load_scripts(side) + await self.copy_functions(side)
 
     async def settle(self) -> None:
+        await self._answered()
         # Nobody calls anything now, so what came since is few, and the last.
         side = self._proxy.primary.other
         problems = await self.load_scripts(side)

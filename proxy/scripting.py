@@ -8,14 +8,17 @@ written become unproven and are copied, also behind an error. Which keys these a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .commands import Command, Kind
 from .keytable import Place
-from .lua import READS, UNKNOWN, Script
+from .lane import Lane
+from .lua import UNKNOWN, Script
 from .metrics import CommandClass
 from .ops import Barrier, Reaction, Write
+from .own import select
 from .resp import Request, encode_command, is_error, parse
 from .scriptcopies import ScriptCopies
 from .scripts import Scripts, places_written
@@ -41,10 +44,12 @@ class Scripting:
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
         self.scripts = Scripts(proxy.commands)
-        self.copies = ScriptCopies(proxy, self.scripts)
+        self.copies = ScriptCopies(proxy, self.scripts, self.settle)
         self.witness = Witness(proxy)
         self.round = Round(proxy, self.witness)
         self._can_show = True
+        # Of scripts that may last, by user, database and protocol.
+        self._lanes: dict[tuple[tuple[bytes, bytes] | None, int, int], Lane] = {}
 
     def close(self) -> None:
         self.witness.close()
@@ -52,18 +57,40 @@ class Scripting:
 
     def verdict(self, command: Command, request: Request) -> Script:
         """What a call of a script may write. It remembers a body that comes along."""
-        name = command.name
-        if name in ("eval", "eval_ro"):
-            verdict = self.scripts.evaluate(request.arg(1))
-            return READS if name == "eval_ro" else verdict
-        if name in READ_ONLY_CALLS:
-            return READS
-        if name == "fcall":
+        script = self._script(command, request)
+        return script.read_only() if command.name in READ_ONLY_CALLS else script
+
+    def _script(self, command: Command, request: Request) -> Script:
+        if command.name in ("eval", "eval_ro"):
+            return self.scripts.evaluate(request.arg(1))
+        if command.name in ("fcall", "fcall_ro"):
             return self.scripts.function(request.arg(1))
         known = self.scripts.verdict(request.arg(1))
         if known is None:
             self._ask_for(request.arg(1))
         return known or UNKNOWN
+
+    def lane(self, session: Session, script: Script) -> Lane:
+        """Where a script goes: by itself if it may last, for a store answers nothing behind it.
+
+        So what others send meanwhile is answered as the store does it: BUSY.
+        """
+        if not script.may_last or session.pinned is not None:
+            return session.primary_lane()
+        proxy = self.proxy
+        of = (session.user, session.db, session.resp)
+        lane = self._lanes.get(of)
+        if lane is None or lane.is_lost or lane.side is not proxy.primary:
+            if lane is not None and not lane.ops:
+                lane.close()
+            lane = self._lanes[of] = proxy.open_own(proxy.primary, session.user, session.resp)
+            select(lane, session.db)
+            session.uses_lanes = True
+        return lane
+
+    async def settle(self) -> None:
+        """Every script that needed no ticket is answered, too. Raises ConnectionError."""
+        await asyncio.gather(*(each.call(b"PING") for each in self._lanes.values() if each.ops))
 
     def is_unnamed(self, command: Command, request: Request) -> bool:
         """Whether it may write keys that nobody can name, and somebody has to know them."""
@@ -137,6 +164,9 @@ class Scripting:
         if command is not None and command.fits(request.argc):
             if command.name in PAST_THE_GATE:
                 return True
+            if command.kind in (Kind.READ, Kind.NODE) and self.round.is_running:
+                # The primary's answer is right at any time, and BUSY if need be.
+                return True
             if command.kind is Kind.SCRIPT and self.is_unnamed(command, request):
                 if self.round.takes_more:
                     return True
@@ -209,17 +239,19 @@ def serve(session: Session, command: Command, request: Request) -> bool:
     if name not in CALLS and name not in READ_ONLY_CALLS:
         return _serve_memory(session, command, request)
     script = scripting.verdict(command, request)
-    if script.written is not None and not script.written:
-        return session.ask(request, CommandClass.READ)
     round_ = scripting.round
+    only_reads = script.written is not None and not script.written
     is_unnamed = script.written is None and session.proxy.mirror is not None
     if is_unnamed and not round_.takes_more and not round_.may_begin:
         round_.wait(session)
         return False
-    lane = session.primary_lane()
+    lane = scripting.lane(session, script)
     if not session.use(lane):
         return False
-    session.count(lane.side, CommandClass.WRITE)
+    session.count(lane.side, CommandClass.READ if only_reads else CommandClass.WRITE)
+    if only_reads:
+        lane.send(session, request.raw)
+        return True
     if is_unnamed:
         round_.join(UnnamedCall(round_, session, lane, request, script))
         return True

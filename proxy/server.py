@@ -366,6 +366,8 @@ class Proxy(Plane):
         mirror = self.mirror
         if wanted is primary or mirror is None or not mirror.is_connected:
             return primary
+        if self.table.is_closed:  # What scripts write just now is not known yet.
+            return primary
         if mirror.lag_ms > SECONDARY_PATIENCE_S * 1000.0:
             return primary
         is_settled = self.table.is_settled

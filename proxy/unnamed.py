@@ -64,7 +64,7 @@ class Round:
     def __init__(self, proxy: Proxy, witness: Witness) -> None:
         self.proxy = proxy
         self._witness = witness
-        self._is_running = False
+        self.is_running = False
         self._has_begun = False
         self._is_ending = False
         self._calls: list[UnnamedCall] = []
@@ -76,7 +76,7 @@ class Round:
     @property
     def takes_more(self) -> bool:
         """Whether one more call may join now, while everything else waits."""
-        return self._is_running and not self._is_ending and len(self._calls) < MAX_CALLS
+        return self.is_running and not self._is_ending and len(self._calls) < MAX_CALLS
 
     @property
     def may_begin(self) -> bool:
@@ -102,11 +102,14 @@ class Round:
         """Send it as soon as it may go. It :attr:`takes_more`, or :attr:`may_begin`."""
         self._calls.append(call)
         self._unanswered += 1
-        if not self._is_running:
-            self._is_running = True
-            self.proxy.table.close(self._go)
-        elif self._has_begun:
+        if self._has_begun:
             call.send()
+            return
+        # What the client has sent behind it must not overtake it.
+        call.session.hold()
+        if not self.is_running:
+            self.is_running = True
+            self.proxy.table.close(self._go)
 
     def _go(self) -> None:
         """Everything before it is answered, and nothing behind it is sent."""
@@ -114,8 +117,11 @@ class Round:
 
     def _begun(self) -> None:
         self._has_begun = True
-        for call in list(self._calls):
+        calls = list(self._calls)
+        for call in calls:
             call.send()
+        for call in calls:
+            call.session.unhold()
 
     def answered(self, call: UnnamedCall) -> None:
         self._unanswered -= 1
@@ -125,7 +131,7 @@ class Round:
 
     def _over(self, testimony: Testimony | None) -> None:
         calls, self._calls = self._calls, []
-        self._is_running = self._has_begun = self._is_ending = False
+        self.is_running = self._has_begun = self._is_ending = False
         mark_seen(
             self.proxy,
             testimony,

@@ -5,11 +5,10 @@
 """
 
 from .reading import ANY, Origin, Source
-from .verdict import READS, UNKNOWN, Script, library_name, read_body, read_library, speaks_of_swapdb
+from .verdict import UNKNOWN, Script, library_name, read_body, read_library, speaks_of_swapdb
 
 __all__ = [
     "ANY",
-    "READS",
     "UNKNOWN",
     "Origin",
     "Script",

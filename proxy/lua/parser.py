@@ -125,6 +125,8 @@ class _Parser:
 
     def _statement(self) -> None:
         steps = self._function.steps
+        if self._is("for") or self._is("while") or self._is("repeat"):
+            self._function.has_loop = True
         if self._accept("local"):
             self._local()
         elif self._accept("if"):

@@ -384,15 +384,26 @@ class Reading:
             and each not in self._callbacks
             and each not in self._run_once
         ]
+        return self._closure(todo)
+
+    def may_last(self, functions: Iterable[Function]) -> bool:
+        """Whether one of these goes round: a loop, or a function that may call itself."""
+        return any(each.has_loop or each in self._closure(self._next(each)) for each in functions)
+
+    def _closure(self, todo: list[Function]) -> set[Function]:
         found: set[Function] = set()
         while todo:
             each = todo.pop()
             if each not in found:
                 found.add(each)
-                todo += self._inner[each]
-                for variable in self._uses[each]:
-                    todo += [value for value in variable.values if isinstance(value, Function)]
+                todo += self._next(each)
         return found
+
+    def _next(self, function: Function) -> list[Function]:
+        """The functions that are made in this one, or that a variable in it holds."""
+        variables = (variable.values for variable in self._uses[function])
+        named = [each for values in variables for each in values if isinstance(each, Function)]
+        return self._inner[function] + named
 
 
 def _passed(call: Call, position: int) -> Iterator[Expression]:

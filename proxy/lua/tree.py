@@ -128,6 +128,7 @@ class Function(Expression):
 
     parameters: list[Variable] = field(default_factory=list)
     steps: list[Expression | Assign | ForIn] = field(default_factory=list)
+    has_loop: bool = False
 
 
 def may_be_many(expression: Expression) -> bool:

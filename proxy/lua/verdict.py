@@ -39,24 +39,29 @@ class Script:
 
     written: all keys, by where they come from; None: nobody can tell. Empty: it only reads.
     stays: it leaves the databases that it is not called in alone.
+    may_last: it has a loop, or a function that may call itself.
     swaps: its text speaks of SWAPDB, of which no store tells anybody.
     """
 
     written: Sources | None
     stays: bool
+    may_last: bool
     swaps: bool = False
 
+    def read_only(self) -> Script:
+        """The same where the server sees to it that nothing is written."""
+        return Script(NOTHING, stays=True, may_last=self.may_last)
 
-UNKNOWN = Script(None, stays=False)
-READS = Script(NOTHING, stays=True)
+
+UNKNOWN = Script(None, stays=False, may_last=True)
 
 
 def read_body(body: bytes, table: CommandTable) -> Script:
     """The verdict on a body of EVAL or SCRIPT LOAD."""
-    if _forbids_writes(body):
-        return READS
     reading = _read(body, is_library=False)
     verdict = UNKNOWN if reading is None else _verdict(reading, reading.functions, table)
+    if _forbids_writes(body):
+        return verdict.read_only()
     return replace(verdict, swaps=speaks_of_swapdb(body))
 
 
@@ -68,8 +73,8 @@ def read_library(code: bytes, table: CommandTable) -> dict[bytes, Script]:
     swaps = speaks_of_swapdb(code)
     found = {}
     for name, (function, only_reads) in reading.registered.items():
-        verdict = READS if only_reads else _verdict(reading, reading.reached(function), table)
-        found[name] = replace(verdict, swaps=swaps)
+        verdict = _verdict(reading, reading.reached(function), table)
+        found[name] = verdict.read_only() if only_reads else replace(verdict, swaps=swaps)
     return found
 
 
@@ -110,6 +115,7 @@ def _forbids_writes(body: bytes) -> bool:
 
 
 def _verdict(reading: Reading, functions: Iterable[Function], table: CommandTable) -> Script:
+    functions = list(functions)
     written: list[Sources | None] = []
     stays = True
     for function in functions:
@@ -120,7 +126,7 @@ def _verdict(reading: Reading, functions: Iterable[Function], table: CommandTabl
                 written.append(None)
             else:
                 written.append(_written(reading, call, command, words))
-    return Script(_joined(written), stays)
+    return Script(_joined(written), stays, reading.may_last(functions))
 
 
 def _command(call: Call, table: CommandTable) -> tuple[Command | None, list[bytes | None]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.commands import CommandTable
-from proxy.lua import READS, UNKNOWN, Script, library_name, read_body, read_library
+from proxy.lua import UNKNOWN, Script, library_name, read_body, read_library
 
 TABLE = CommandTable()
 
@@ -306,7 +306,26 @@ def test_whether_a_script_stays_in_its_database() -> None:
     ):
         script = read_body(body.encode(), TABLE)
         assert (script.written, script.stays) == (None, stays), body
-    assert not UNKNOWN.stays and READS.stays
+    assert not UNKNOWN.stays
+
+
+def test_whether_a_script_may_last() -> None:
+    for body, may_last in (
+        ("return redis.call('GET', KEYS[1])", False),
+        (
+            "local function f(k) return redis.call('INCR', k) end return f(KEYS[1]) + f(KEYS[2])",
+            False,
+        ),
+        ("for i = 1, 9 do redis.call('INCR', KEYS[1]) end", True),
+        ("while true do end", True),
+        ("repeat until false", True),
+        ("pcall(function() while true do end end)", True),
+        ("local function f(n) return f(n + 1) end return f(1)", True),
+        ("local g local function f() return g() end g = function() return f() end f()", True),
+        ("return (function() return 1 end)()", False),
+        ("not lua", True),
+    ):
+        assert read_body(body.encode(), TABLE).may_last is may_last, body
 
 
 # -- libraries -----------------------------------------------------------------------------

@@ -8,10 +8,11 @@ import pytest
 
 from proxy import scripts as module
 from proxy.commands import CommandTable
-from proxy.lua import READS, UNKNOWN
+from proxy.lua import UNKNOWN, Script
 from proxy.resp import request
 from proxy.scripts import Scripts, places_written
 
+READS = Script(frozenset(), stays=True, may_last=False)
 WRITES = b"return redis.call('SET', KEYS[2], ARGV[1])"
 
 
@@ -74,7 +75,8 @@ def test_functions_are_known_by_name_in_any_case_and_by_library(scripts: Scripts
     scripts.load_library(one)
     scripts.load_library(two)
     assert scripts.function(b"look") == READS
-    assert scripts.function(b"wild") == UNKNOWN == scripts.function(b"nosuch")
+    assert scripts.function(b"wild").written is None
+    assert scripts.function(b"nosuch") == UNKNOWN
     scripts.load_library(one.replace(b"Look", b"other"))
     assert scripts.function(b"LOOK") == UNKNOWN and scripts.function(b"OTHER") == READS
     scripts.delete_library(b"one")

@@ -361,18 +361,34 @@ async def test_a_witness_that_is_refused_is_told_of_and_stops_nobody(
     assert not await owed(proxied) and len(unknown) == 1
 
 
-async def test_a_script_that_keeps_the_store_busy_can_be_killed(mirrored: Proxied) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        "while true do end",
+        "redis.call('GET', KEYS[1]) repeat until redis.call('EXISTS', KEYS[1] .. 'x') == 1",
+        "repeat until redis.call('EXISTS', 'end') == 1 redis.call('SET', KEYS[1], 1)",
+        "repeat until redis.call('EXISTS', 'end') == 1 redis.call('SET', KEYS[1] .. 'x', 1)",
+    ],
+    ids=["pure", "a read", "a write", "a round"],
+)
+async def test_while_a_script_keeps_the_store_busy_others_hear_so_and_can_kill_it(
+    mirrored: Proxied, body: str
+) -> None:
     mirrored.source.cli("CONFIG", "SET", "lua-time-limit", 20)
-    forever = "local k = KEYS[1] .. 'x' while redis.call('EXISTS', k) == 0 do end"
-    for body in (forever, f"{forever} redis.call('SET', k, 1)"):  # a read, and a round
-        async with mirrored.client(2) as (busy, other):
-            busy.writer.write(encode_command(b"EVAL", body.encode(), b"1", b"k"))
-            answer = b"-NOTBUSY"
-            while answer.startswith(b"-NOTBUSY"):
-                answer = await ask(other, "SCRIPT", "KILL")
-            assert answer == b"+OK\r\n"
-            assert b"killed" in (await busy.replies(1))[0]
-            assert await ask(other, "SET", "k", 1) == b"+OK\r\n"
+    async with mirrored.client(3) as (busy, other, writer):
+        await ask(other, "SET", "k", 0)
+        busy.writer.write(encode_command(b"EVAL", body.encode(), b"1", b"k"))
+        busy.writer.write(encode_command(b"GET", b"k"))
+        while not (await ask(other, "PING")).startswith(b"-BUSY"):
+            await asyncio.sleep(0.001)
+        writer.writer.write(encode_command(b"SET", b"other", b"1"))
+        assert (await ask(other, "GET", "k")).startswith(b"-BUSY")
+        assert await ask(other, "SCRIPT", "KILL") == b"+OK\r\n"
+        killed, behind = await busy.replies(2)
+        assert b"killed" in killed and behind == b"$1\r\n0\r\n"
+        await writer.replies(1)
+        assert await ask(other, "SET", "k", 1) == b"+OK\r\n"
+    await until(lambda: not mirrored.proxy.table.active and not mirrored.proxy.table.is_closed)
 
 
 # -- blocks --------------------------------------------------------------------------------
