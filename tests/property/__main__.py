@@ -19,7 +19,7 @@ from pathlib import Path
 
 from migrator.traffic import WHOLE
 from tests.property.direct import run_directly
-from tests.property.harness import SERVED, Outcome, migrate, new_seed
+from tests.property.harness import Outcome, migrate, new_seed
 from tests.servers import DEFAULT_PAIR, ENGINES, Engine, Server
 
 
@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--target", choices=names, default=str(DEFAULT_PAIR.target))
     parser.add_argument("--direct", action="store_true")
     options = parser.parse_args()
-    families = WHOLE if options.direct else SERVED
+    families = WHOLE
     if options.families is not None:
         families = frozenset(options.families.split(",")) - {""}
         if families - WHOLE:
