@@ -13,7 +13,7 @@ anyway says it there.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -74,7 +74,7 @@ class Logins:
 
 def serve_auth(session: Session, request: Request) -> bool:
     """AUTH. Whoever asks: a server does not look at that."""
-    _ask(session, request.raw, partial(_authenticated, session, request), b"")
+    _ask(session, request.raw, partial(_authenticated, session, request), ())
     return True
 
 
@@ -93,13 +93,15 @@ def serve_reset(session: Session, request: Request) -> bool:
     return True
 
 
-def _state(session: Session) -> bytes:
+def _state(session: Session) -> list[bytes]:
     """What brings a clean connection into the client's state, as far as it matters here."""
-    login = b"" if session.user is None else encode_command(b"AUTH", *session.user)
-    return login + (HELLO_3 if session.resp == 3 else b"")
+    login = [] if session.user is None else [encode_command(b"AUTH", *session.user)]
+    return login + ([HELLO_3] if session.resp == 3 else [])
 
 
-def _ask(session: Session, raw: bytes, then: Callable[[bytes], None], state: bytes) -> None:
+def _ask(
+    session: Session, raw: bytes, then: Callable[[bytes], None], state: Sequence[bytes]
+) -> None:
     session.hold()
 
     def answered(frame: bytes | None) -> None:
@@ -113,9 +115,9 @@ def _ask(session: Session, raw: bytes, then: Callable[[bytes], None], state: byt
         session.pinned.lane(session).send(Reaction(answered), raw)
         return
     lane = session.proxy.logins.take()
-    steps = [Reaction(ignore)] * state.count(b"*")
+    steps = [Reaction(ignore)] * len(state)
     ops = (*steps, Reaction(answered), Reaction(partial(_cleaned, session, lane)))
-    lane.send_batch(ops, state + raw + RESET)
+    lane.send_batch(ops, b"".join((*state, raw, RESET)))
 
 
 def _cleaned(session: Session, lane: Lane, frame: bytes | None) -> None:

@@ -189,6 +189,13 @@ async def test_users_of_different_rights_share_keys_and_not_rights(shared: Proxi
     assert shared.source.cli("GET", "k") == b"49"
 
 
+async def test_a_password_may_look_like_the_protocol(shared: Proxied) -> None:
+    shared.source.cli("ACL", "SETUSER", "star", "on", ">*1*2", "~*", "+@all")
+    lines = ("AUTH star *1*2", "HELLO 3 AUTH all wrong", "ACL WHOAMI", "HELLO 2 SETNAME x y")
+    heard = await same_as_direct(shared, *lines)
+    assert heard[1].startswith(b"-WRONGPASS")
+
+
 async def test_a_login_leaves_no_rights_behind_for_the_next_client(shared: Proxied) -> None:
     # They may ask on the same connection: what the last one may not do, others may.
     async with shared.client(2) as (limited, other):
