@@ -210,6 +210,40 @@ async def test_what_a_subscriber_publishes_itself_is_answered_before_others_are_
     ]
 
 
+async def test_what_a_client_that_tracks_publishes_is_answered_before_subscribers_are_asked(
+    migration: Migration, wires: Wires, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migration.verified()
+    client, publisher = await migration.client(), await migration.client()
+    await client.call("SUBSCRIBE", "c")
+    receiver = only_subscriber(migration).receiver
+    await publisher.call("HELLO", 3)
+    await publisher.call("CLIENT", "TRACKING", "ON")
+    pins = migration.proxy.pins
+    (pinned,) = pins._all.values()
+    settle = pins.settle
+    settling = asyncio.Event()
+
+    async def told() -> None:
+        settling.set()
+        await settle()
+
+    monkeypatch.setattr(pins, "settle", told)
+    lane = pinned._wire.lane
+    wires.hold_sending(lane)
+    publisher.send("PUBLISH", "c", "before")
+    await until(lambda: lane.ops, "it is on its way")
+    wires.hold_replies(receiver.lane)
+    flip = asyncio.create_task(migration.cutover())
+    await until(lambda: settling.is_set() or receiver.is_asked, "the flip settles")
+    assert not receiver.is_asked
+    wires.release_sending(lane)
+    await until(lambda: receiver.is_asked, "then the subscriber is asked")
+    wires.release_replies(receiver.lane)
+    await flip
+    assert await client.reply() == [b"message", b"c", b"before"]
+
+
 # -- the store's own events -----------------------------------------------------------------------
 
 
