@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import profile
+from . import login, profile
 from .commands import Command, Kind
 from .cursors import tagged
 from .keytable import Place, Ticket
@@ -21,7 +21,7 @@ from .lua import UNKNOWN, Script
 from .ops import record_barrier
 from .own import Borrowed
 from .places import places_of, written_places
-from .resp import Request
+from .resp import Request, is_error
 from .resp.encoder import array
 from .sent import ERROR_BYTES, EXEC, MULTI, is_executed, split_array
 from .sides import Side
@@ -230,7 +230,8 @@ class Exec(Ticket):
     """
 
     __slots__ = (
-        "_scripts", "borrowed", "db", "is_alone", "items", "raw", "sent_at", "session",
+        "_is_changed", "_scripts", "borrowed", "db", "is_alone", "items", "raw", "sent_at",
+        "session",
     )  # fmt: skip
 
     lane: Lane
@@ -252,6 +253,8 @@ class Exec(Ticket):
         self.places = places or ()
         self.raw = raw
         self.sent_at = session.proxy.now()
+        # Another user or protocol is in the connection now than it was borrowed for.
+        self._is_changed = False
         self._scripts = _scripts(session.proxy, self.db, items)
 
     def start(self) -> None:
@@ -297,7 +300,7 @@ class Exec(Ticket):
         db = record(session.proxy, self.db, self.items, answers, self.sent_at)
         # Behind all of it: a FLUSHALL in the block forgets what was marked before.
         self._mark_scripted()
-        if any(item.is_local or item.command.kind is Kind.CURSOR for item in self.items):
+        if any(item.command.kind in (Kind.LOCAL, Kind.CURSOR) for item in self.items):
             frame = self.joined(list(map(self._answer, self.items, answers)))
         if db != session.db:
             self.lane.db = db
@@ -312,11 +315,17 @@ class Exec(Ticket):
         return array(answers)
 
     def _give_back(self) -> None:
-        self.borrowed.give_back(self.session)
+        if self._is_changed:
+            self.borrowed.discard()
+        else:
+            self.borrowed.give_back(self.session)
 
     def _answer(self, item: Item, frame: bytes) -> bytes:
         if item.is_local:
             return profile.answered(self.session, item.request, frame)
+        if item.command.name in login.IN_BLOCKS and not is_error(frame):
+            self._is_changed = True
+            return login.accepted(self.session, item.request, frame)
         if item.command.kind is Kind.CURSOR and self.lane.side is Side.TARGET:
             return tagged(frame)
         return frame

@@ -23,10 +23,15 @@ log = logging.getLogger("keyferry.session")
 OK = b"+OK\r\n"
 # What a client may send before it has logged in.
 BEFORE_LOGIN = (b"AUTH", b"HELLO", b"QUIT", b"RESET", b"POST", b"HOST:")
-NOAUTH = b"-NOAUTH Authentication required.\r\n"
-NOAUTH_EXEC = b"-EXECABORT Transaction discarded because of: NOAUTH Authentication required.\r\n"
+_NOAUTH = b"-NOAUTH Authentication required.\r\n"
+_NOAUTH_EXEC = b"-EXECABORT Transaction discarded because of: NOAUTH Authentication required.\r\n"
 
 Serve = Callable[["Session", Request], bool]
+
+
+def noauth(request: Request) -> bytes:
+    """What a client is told that has to log in first."""
+    return _NOAUTH_EXEC if request.name == b"EXEC" else _NOAUTH
 
 
 def serve(session: Session, command: Command, request: Request) -> bool:

@@ -21,18 +21,19 @@ from .commands import Dialect
 from .lane import Lane
 from .ops import Reaction, ignore
 from .own import forget_watch
-from .resp import LIMITS, UNAUTHENTICATED, Request, encode_command, is_error
+from .resp import Request, encode_command, is_error
 
 if TYPE_CHECKING:
     from .server import Proxy
     from .session import Session
 
-OK = b"+OK\r\n"
 WAS_RESET = b"+RESET\r\n"
 RESET = b"*1\r\n$5\r\nRESET\r\n"
 HELLO_3 = b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n"
 UNREACHABLE = b"-ERR Keyferry cannot reach the primary\r\n"
 MAX_IDLE = 32
+# These can be in a block; the connection that it is executed on is of no use behind it.
+IN_BLOCKS = ("auth", "hello")
 # The connection's id, in either protocol: the client has another one.
 _ID = re.compile(rb"(\$2\r\nid\r\n:)[0-9]+")
 
@@ -127,27 +128,12 @@ def _cleaned(session: Session, lane: Lane, frame: bytes | None) -> None:
         lane.close()
 
 
-def _authenticated(session: Session, request: Request, frame: bytes) -> None:
-    if frame == OK:
-        args = request.args()[1:]
-        _log_in(session, *(args if len(args) == 2 else (b"default", args[0])))
-    session.answer(frame)
-
-
-def _log_in(session: Session, user: bytes, password: bytes) -> None:
-    session.user = (user, password)
-    session.may_pass = True
-    session.uses_lanes = False
-    session.scanner_limits(LIMITS)
-    session.change_lane()
-    session.proxy.note_user(session)
-
-
-def _greeted(session: Session, request: Request, frame: bytes) -> None:
-    if is_error(frame):
-        session.answer(frame)
-        return
+def accepted(session: Session, request: Request, frame: bytes) -> bytes:
+    """The primary has said yes to AUTH or HELLO: it holds from here on. What the client is told."""
     args = request.args()[1:]
+    if request.name == b"AUTH":
+        _log_in(session, *(args if len(args) == 2 else (b"default", args[0])))
+        return frame
     at = 1
     while at < len(args):
         if args[at].upper() == b"AUTH":
@@ -159,7 +145,27 @@ def _greeted(session: Session, request: Request, frame: bytes) -> None:
     if args:
         session.resp = int(args[0])
         session.change_lane()
-    greeting = _ID.sub(b"\\g<1>%d" % session.id, frame, count=1)
+    return _ID.sub(b"\\g<1>%d" % session.id, frame, count=1)
+
+
+def _log_in(session: Session, user: bytes, password: bytes) -> None:
+    session.user = (user, password)
+    session.may_pass = True
+    session.uses_lanes = False
+    session.scanner_limits(session.proxy.limits)
+    session.change_lane()
+    session.proxy.note_user(session)
+
+
+def _authenticated(session: Session, request: Request, frame: bytes) -> None:
+    session.answer(frame if is_error(frame) else accepted(session, request, frame))
+
+
+def _greeted(session: Session, request: Request, frame: bytes) -> None:
+    if is_error(frame):
+        session.answer(frame)
+        return
+    greeting = accepted(session, request, frame)
     if session.subscriber is None:
         session.answer(greeting)
     else:
@@ -189,5 +195,5 @@ def _as_new(session: Session) -> None:
     session.is_silent = False
     session.change_lane()
     if session.proxy.auth_required:
-        session.scanner_limits(UNAUTHENTICATED)
+        session.scanner_limits(session.proxy.limits.before_login())
     session.answer(WAS_RESET)

@@ -17,7 +17,7 @@ from functools import partial
 from typing import NamedTuple, cast
 
 from .blocking import Parking
-from .commands import Clock, Command, CommandTable
+from .commands import Clock, Command, CommandTable, Dialect
 from .commands.engine import UNKNOWN
 from .endpoint import Endpoint
 from .follower import Follower
@@ -27,7 +27,7 @@ from .mirror import Mirror
 from .pinned import Pins
 from .places import places_of
 from .plane import Plane
-from .resp import Request
+from .resp import LIMITS, REDIS_6, Limits, Request
 from .scripting import Scripting
 from .session import Session
 from .sides import Side
@@ -86,6 +86,8 @@ class Proxy(Plane):
         self.client_output_limit = client_output_limit
         self.sessions: set[Session] = set()
         self.auth_required = False
+        # Whether an unknown command of a client that has to log in is answered with NOAUTH, too.
+        self.asks_who_first = False
         # What the primary says to a HELLO that does not log in.
         self.stale: deque[StaleConnection] = deque(maxlen=1000)
         self.clock_offsets_ms = [0.0, 0.0]
@@ -145,20 +147,28 @@ class Proxy(Plane):
             lane.close()
 
     async def learn_auth(self) -> None:
-        """Find out whether the primary wants a password of the default user."""
+        """Find out whether the primary wants a password of the default user, and how it says so."""
         lane = Lane(self.endpoints[self.primary], self.primary, name=b"keyferry-probe")
         try:
             reply = await lane.ready()
             if reply is None:
                 async with asyncio.timeout(SECONDARY_PATIENCE_S):
                     reply = await lane.call(b"PING")
+                    malformed = await lane.call(b"GET")
                 self.auth_required = reply.startswith(b"-NOAUTH")
+                # Valkey 9.
+                self.asks_who_first = malformed.startswith(b"-NOAUTH")
         except (ConnectionError, TimeoutError):
             pass  # What cannot be asked now is what it was.
         finally:
             lane.close()
 
     # -- clients -----------------------------------------------------------------
+
+    @property
+    def limits(self) -> Limits:
+        """What a client may announce, that has logged in."""
+        return REDIS_6 if self.commands.dialect is Dialect.REDIS_6 else LIMITS
 
     def next_client_id(self) -> int:
         self._last_client_id += 1

@@ -28,7 +28,7 @@ from .own import Borrowed, Mode
 from .places import places_of
 from .plane import Client
 from .profile import Profile
-from .resp.limits import LIMITS, UNAUTHENTICATED, Limits
+from .resp.limits import Limits
 from .resp.requests import Request, RequestScanner
 from .resp.requests import request as named
 from .serving import SERVE
@@ -91,7 +91,8 @@ class Session(Client):
         self.uses_lanes = False
         self._lane: Lane | None = None
         self._primary: Lane | None = None
-        self._scanner = RequestScanner(UNAUTHENTICATED if proxy.auth_required else LIMITS)
+        limits = proxy.limits
+        self._scanner = RequestScanner(limits.before_login() if proxy.auth_required else limits)
         self._when_closed: list[Callable[[], None]] = []
         self._is_running = False
         self._holds = 0
@@ -279,11 +280,9 @@ class Session(Client):
         """Dispatch one command as if the client were in no mode; False: it cannot go yet."""
         command = self.plane.commands.lookup(request)
         if command is None or not command.fits(request.argc):
-            return self.refuse(self.proxy.commands.check(request) or b"-ERR unknown command\r\n")
-        # Servers look at name and arguments first, and then at who asks.
+            return self.refuse(self._malformed(request))
         if not self.may_pass and request.name not in local.BEFORE_LOGIN:
-            is_exec = request.name == b"EXEC"
-            return self.refuse(local.NOAUTH_EXEC if is_exec else local.NOAUTH)
+            return self.refuse(local.noauth(request))
         kind = command.kind
         if kind is _READ:
             if self.plane.splits_reads and self.pinned is None:
@@ -294,6 +293,13 @@ class Session(Client):
         if kind is _NODE:
             return self.ask(request, _OTHERS)
         return SERVE[kind](self, command, request)
+
+    def _malformed(self, request: Request) -> bytes:
+        # Most servers look at name and arguments first, and then at who asks.
+        asks_who = self.proxy.asks_who_first and not self.may_pass
+        if asks_who and request.name not in local.BEFORE_LOGIN:
+            return local.noauth(request)
+        return self.proxy.commands.check(request) or b"-ERR unknown command\r\n"
 
     def ask(self, request: Request, kind: CommandClass) -> bool:
         """Nothing but the reply follows from it: the session itself stands in the FIFO."""

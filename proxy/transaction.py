@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from . import cursors, profile, subscribing_block
+from . import cursors, login, profile, subscribing_block
 from .block import Block, Exec, Item, places_of_items
 from .commands import Command, Kind
 from .metrics import CommandClass
@@ -210,7 +210,7 @@ class Transaction:
                 raw = cursors.from_the_start(request)
         item = None
         if command is not None:
-            is_local = command.kind is Kind.LOCAL and command.name != "select" and is_well_formed
+            is_local = command.name in profile.IN_BLOCKS and is_well_formed
             raw = profile.stand_in(request) if is_local else raw
             item = Item(command, request, raw, is_local)
         self._queue(session, borrowed.lane, item, raw)
@@ -321,4 +321,6 @@ def _refusal(session: Session, command: Command) -> bytes | None:
     ):
         return None
     name = command.name.replace("|", " ").encode()
+    if command.name in login.IN_BLOCKS:
+        return subscribing_block.refusal(session, name)
     return command.error or b"-ERR Keyferry does not support '%b' inside MULTI\r\n" % name

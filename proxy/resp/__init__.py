@@ -6,13 +6,14 @@ they share, `inline` the telnet form); `encoder` builds commands and replies; `p
 """
 
 from .encoder import encode_command, encode_commands
-from .limits import LIMITS, UNAUTHENTICATED, Limits, ProtocolError
+from .limits import LIMITS, REDIS_6, UNAUTHENTICATED, Limits, ProtocolError
 from .replies import ReplyScanner
 from .requests import Request, RequestScanner, request
 from .values import ReplyError, is_error, parse, same_reply
 
 __all__ = [
     "LIMITS",
+    "REDIS_6",
     "UNAUTHENTICATED",
     "Limits",
     "ProtocolError",

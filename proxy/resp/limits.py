@@ -24,20 +24,26 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a peer may announce. Defaults are those of networking.c and redis.conf."""
+    """What a peer may announce. Defaults are those of networking.c and redis.conf, but one."""
 
-    max_multibulk: int = 1024 * 1024
-    """Arguments of one request."""
+    max_multibulk: int = 16 * 1024 * 1024
+    """Arguments of one request. From Redis 7 on servers take 2^31 - 1: no client sends so many, and
+    all that have arrived are held until the last one has."""
     max_bulk: int = 512 * 1024 * 1024
     """Bytes of one argument (`proto-max-bulk-len`)."""
     max_inline: int = 64 * 1024
     """Bytes of one line: an inline request, or a length that never ends."""
     max_nesting: int = 10_000
     """Aggregates inside each other in a reply. A Lua script can return about 8,000."""
-    is_unauthenticated: bool = False
-    """Whether the limits are lower because the client has not logged in: the error says so."""
+    after_login: Limits | None = None
+    """The client has not logged in, so the limits are lower, and the error says so: what holds
+    behind that."""
+
+    def before_login(self) -> Limits:
+        """For a client that has to log in first (networking.c, `authRequired`)."""
+        return Limits(max_multibulk=10, max_bulk=16 * 1024, after_login=self)
 
 
 LIMITS = Limits()
-UNAUTHENTICATED = Limits(max_multibulk=10, max_bulk=16 * 1024, is_unauthenticated=True)
-"""For a client that has to log in first (networking.c, `authRequired`)."""
+REDIS_6 = Limits(max_multibulk=1024 * 1024)
+UNAUTHENTICATED = LIMITS.before_login()

@@ -128,7 +128,7 @@ class RequestScanner(Window):
 
     @limits.setter
     def limits(self, limits: Limits) -> None:
-        if self.error is not None and self._limits.is_unauthenticated and self._tail:
+        if self.error is not None and self._limits.after_login is not None and self._tail:
             self.error = None
         self._take(limits)
 
@@ -227,12 +227,13 @@ class RequestScanner(Window):
 
     def _refuse_count(self, data: bytes, at: int, size: int, after: int) -> None:
         """A `*` line that cannot be taken: unfinished, or an error."""
+        later = self._limits.after_login
         if after == 0:
             if size - at > self._max_inline:
                 self.error = ProtocolError("too big mbulk count string")
             else:
                 self._set_aside(data, at, at, 0)
-        elif after > 0 and self._limits.is_unauthenticated and self._value <= LIMITS.max_multibulk:
+        elif after > 0 and later is not None and self._value <= later.max_multibulk:
             self.error = ProtocolError("unauthenticated multibulk length")
             # Needing one byte, it is parsed again by the next `feed`, whatever that brings.
             self._set_aside(data, at, at, 1)
@@ -255,7 +256,7 @@ class RequestScanner(Window):
             self.error = ProtocolError(_BAD_LINE_END)
         elif after < 0 or self._value < 0 or self._value > LIMITS.max_bulk:
             self.error = ProtocolError("invalid bulk length")
-        elif self._limits.is_unauthenticated:
+        elif self._limits.after_login is not None:
             self.error = ProtocolError("unauthenticated bulk length")
             self._set_aside(data, start, at, 1)
         else:

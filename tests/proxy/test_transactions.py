@@ -67,9 +67,7 @@ async def test_a_misplaced_step_of_a_block_answers_as_the_store_does(
 async def test_what_cannot_be_in_a_block_is_refused_by_name_and_aborts_it(
     proxied: Proxied,
 ) -> None:
-    refused = [
-        "HELLO 3", "AUTH x", "SHUTDOWN", "CONFIG SET maxmemory 1",
-    ]  # fmt: skip
+    refused = ["CLIENT TRACKING ON", "CLIENT REPLY OFF", "SHUTDOWN", "CONFIG SET maxmemory 1"]
     async with proxied.client() as client:
         for line in refused:
             replies = await client.calls("MULTI", "SET k v", line, "EXEC", "GET k")

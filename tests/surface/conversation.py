@@ -32,8 +32,6 @@ class Mark(enum.Enum):
     RESP3 = "resp3"
     ALONE = "alone"
     """Not inside MULTI, and no error forms are made from it."""
-    LATER = "later"
-    """Known to differ still, so not told yet."""
 
 
 _MARKS = re.compile(r"\[([a-z0-9 ]+)\]\s*")

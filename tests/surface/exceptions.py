@@ -81,3 +81,45 @@ REPLIES: dict[str, Why] = {
 
 UNSUBSCRIBED = ("unsubscribe", "punsubscribe", "sunsubscribe")
 """Without an argument these leave all channels, in the order of a hash table."""
+
+NOT_TOLD = {
+    "monitor": "it shows what Keyferry does on the store as well: tests/proxy/test_monitoring.py",
+}
+"""Commands that no conversation has in a form that is carried out. What the proxy refuses is never
+told, but for errors that a server finds before it looks at the command: see the policy table."""
+
+LEFT_OUT = (
+    (
+        "CLIENT TRACKING, CACHING, GETREDIR, TRACKINGINFO, NO-TOUCH, LIST, INFO, KILL, UNBLOCK and"
+        " REPLY inside MULTI",
+        "the proxy refuses them there: what they do begins in the middle of a block. (REPLY breaks"
+        " the answer to EXEC on servers, too.)",
+    ),
+    (
+        "a HELLO that fails",
+        "Redis up to 7.0 keeps what stood before the wrong option, a name or a login; the proxy"
+        " keeps nothing, as later servers",
+    ),
+    (
+        "text right behind a closing quote of an inline command",
+        "Valkey 9 takes it as part of the word; the proxy answers as older servers, with an error",
+    ),
+    (
+        "QUIT behind CLIENT REPLY OFF",
+        "servers do not close the connection, since nothing is written on it; the proxy does",
+    ),
+    (
+        "messages within the answer to an EXEC",
+        "Redis up to 7.0 puts what a block publishes to its own client into the answer's array",
+    ),
+    (
+        "requests of more than 16 million arguments",
+        "refused, since the proxy would have to hold them all; servers take up to 2^31 - 1",
+    ),
+    (
+        "pushes and answers",
+        "each come in their order, but a push may stand before or behind an answer: RESP3 clients"
+        " take pushes apart from answers anyway",
+    ),
+)
+"""Where the proxy is known to answer otherwise, and the conversations have nothing of it."""

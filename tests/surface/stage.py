@@ -17,11 +17,10 @@ from proxy.commands import CommandTable
 from proxy.endpoint import Endpoint
 from tests.integration.keyferry import Migration, all_keys
 from tests.servers import Server
-from tests.surface.comparison import differences, name_of
+from tests.surface.comparison import differences
 from tests.surface.conversation import Conversation, Mark, Words
 from tests.surface.corpus import KNOWN, lines
 from tests.surface.forms import errors, told
-from tests.surface.not_yet import is_not_yet
 from tests.surface.wires import Direct, Proxied
 
 USERS = {
@@ -56,7 +55,6 @@ class Stage:
         known[b"dumped"] = direct.cli("DUMP", "dumped")
         direct.cli("DEL", "dumped")
         self._words = Words(int(time.time() * 1000), known)
-        self._everything = CommandTable()
         self._table = CommandTable()
         self._table.complete(direct.cli("COMMAND"))
         self._direct = Direct(direct.port, self._words)
@@ -78,15 +76,8 @@ class Stage:
         spoken += errors(said, self._table, self._words)
         problems: list[str] = []
         for each in spoken:
-            if not self._needs_more(each):
-                problems += await self._speak(each)
+            problems += await self._speak(each)
         return problems + await self._stores_differ()
-
-    def _needs_more(self, conversation: Conversation) -> bool:
-        if Mark.LATER in conversation.marks:
-            return True
-        names = (name_of(step, self._everything, self._words) for step in conversation.steps)
-        return any(map(is_not_yet, names))
 
     async def _speak(self, conversation: Conversation) -> list[str]:
         self._told += 1
