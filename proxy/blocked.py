@@ -73,7 +73,11 @@ class Blocked(Op):
         session = self.waiter.session
         if session.once is self._borrowed:
             session.once = None
-            self._borrowed.give_back(session)
+            if self._unblocking is None:
+                self._borrowed.give_back(session)
+            else:
+                # One that is on its way would end the next client's wait there.
+                self._borrowed.discard()
         self._parking.blocked.pop(self.waiter, None)
 
     def _deliver(self, frame: bytes) -> None:

@@ -180,6 +180,28 @@ async def test_client_unblock(migration: Migration, where: Callable[..., Awaitab
     assert await worker.call("PING") == b"PONG"
 
 
+async def test_client_unblock_of_one_that_is_served_meanwhile_ends_nobody_elses_wait(
+    migration: Migration, wires: Wires
+) -> None:
+    worker, other, next_one = [await migration.client() for _ in range(3)]
+    number = await worker.call("CLIENT", "ID")
+    worker.send("BLPOP", "q", 0)
+    await waits_in_the_store(migration)
+    admin = migration.proxy.admin_lane(Side.SOURCE)
+    await admin.ready()
+    wires.hold_sending(admin)
+    other.send("CLIENT", "UNBLOCK", number)
+    await until(lambda: admin.ops, "it is on its way")
+    migration.source.cli("RPUSH", "q", "job")
+    assert await worker.reply() == [b"q", b"job"]
+    next_one.send("BLPOP", "r", 0)
+    await waits_in_the_store(migration)
+    wires.release_sending(admin)
+    assert await other.reply() == 0
+    migration.source.cli("RPUSH", "r", "job")
+    assert await next_one.reply() == [b"r", b"job"]
+
+
 async def test_writes_past_the_proxy_are_found_where_somebody_waits(migration: Migration) -> None:
     """Waived by the operator; the other writer is seen in the store's list of clients."""
     await migration.mirroring()
