@@ -102,12 +102,12 @@ class Proxy(Plane):
         self._loop = loop
         self.logins = Logins(self)
         self._admins: dict[Side, Lane] = {}
-        # What has to follow a flip, in this order: who has a connection of its own for all that
-        # it sends publishes there, so that is answered before subscribers are asked.
+        # What has to follow a flip, in this order: who tracks publishes on its own connection, and
+        # scripts that last on theirs, so these are answered before subscribers are asked.
         self.subscriptions = Subscriptions(self)
         self.scripting = Scripting(self)
         self.pins = Pins(self)
-        self.followers: list[Follower] = [self.pins, self.subscriptions, self.scripting.copies]
+        self.followers: list[Follower] = [self.pins, self.scripting.copies, self.subscriptions]
         self.parking = Parking(self)
         self._lanes: dict[tuple[Side, User, int, int], Lane] = {}
         self.is_fenced = False

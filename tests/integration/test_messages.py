@@ -244,6 +244,31 @@ async def test_what_a_client_that_tracks_publishes_is_answered_before_subscriber
     assert await client.reply() == [b"message", b"c", b"before"]
 
 
+async def test_what_a_script_publishes_in_a_loop_is_answered_before_subscribers_are_asked(
+    migration: Migration, wires: Wires
+) -> None:
+    await migration.verified()
+    client, publisher = await migration.client(), await migration.client()
+    await client.call("SUBSCRIBE", "c")
+    receiver = only_subscriber(migration).receiver
+    script = "for i = 1, 1 do redis.call('PUBLISH', 'c', ARGV[1]) end"
+    await publisher.call("EVAL", script, 0, "first")
+    assert await client.reply() == [b"message", b"c", b"first"]
+    (lane,) = migration.proxy.scripting._lanes.values()
+    wires.hold_sending(lane)
+    publisher.send("EVAL", script, 0, "before")
+    await until(lambda: lane.ops, "it is on its way")
+    wires.hold_replies(receiver.lane)
+    flip = asyncio.create_task(migration.cutover())
+    await until(lambda: len(lane.ops) > 1 or receiver.is_asked, "the flip settles")
+    assert not receiver.is_asked
+    wires.release_sending(lane)
+    await until(lambda: receiver.is_asked, "then the subscriber is asked")
+    wires.release_replies(receiver.lane)
+    await flip
+    assert await client.reply() == [b"message", b"c", b"before"]
+
+
 # -- the store's own events -----------------------------------------------------------------------
 
 
