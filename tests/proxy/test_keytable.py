@@ -11,18 +11,8 @@ from hypothesis import strategies as st
 
 from proxy.keytable import KeyTable, Place, Ticket, db_and_key, place_of
 
-from .world import (
-    Copy,
-    CopyAlone,
-    Fence,
-    Flush,
-    Lose,
-    Mark,
-    Op,
-    World,
-    Write,
-    explore,
-)
+from .operations import Copy, CopyAlone, Fence, Flush, Lose, Mark, Op, Unnamed, Write
+from .world import World, explore
 
 A, B = b"a", b"b"
 
@@ -84,6 +74,18 @@ SCENARIOS: dict[str, tuple[list[list[Op]], dict[str, object]]] = {
         [[Write("a")], [Flush("B")], [Copy("ab")]],
         {},
     ),
+    "a script of keys that nobody can name, a copy and a write of one of them": (
+        [[Unnamed("a")], [Copy("ab")], [Write("a", "B")]],
+        {},
+    ),
+    "a copy under a ticket between two such scripts": (
+        [[Unnamed("ab"), Unnamed("a")], [CopyAlone("a")], [Write("b", "B")]],
+        {"unproven": "a", "is_eager": True},
+    ),
+    "such a script whose connection is lost while a copy is read": (
+        [[Unnamed("a")], [Copy("a")], [Lose("A")]],
+        {},
+    ),
     "two flushes and writes behind them": (
         [[Flush("A"), Write("a")], [Flush("B"), Write("b")], [Write("ab")]],
         {"is_eager": True},
@@ -130,6 +132,7 @@ OPERATIONS = st.one_of(
     st.builds(Copy, st.sampled_from(["a", "b", "ab", "abc"])),
     st.builds(CopyAlone, st.sampled_from("abc")),
     st.builds(Flush, st.sampled_from("AB")),
+    st.builds(Unnamed, st.sampled_from(["a", "bc"]), st.sampled_from("AB")),
     st.builds(Fence, st.booleans()),
     st.builds(Mark, st.sampled_from("abc")),
     st.builds(Lose, st.sampled_from("AB")),

@@ -13,61 +13,10 @@ from dataclasses import dataclass, field
 
 from proxy.keytable import KeyTable, Lease, Place, Ticket
 
+from .operations import Copy, CopyAlone, Fence, Flush, Lose, Mark, Op, Unnamed, Write
+
 Event = tuple[str, str]
 Store = dict[Place, tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class Write:
-    """A client's write of `keys` (one letter each) on the lane of that name."""
-
-    keys: str
-    lane: str = "A"
-
-
-@dataclass(frozen=True)
-class Flush:
-    """A client's FLUSHALL: a ticket on everything."""
-
-    lane: str = "A"
-
-
-@dataclass(frozen=True)
-class Fence:
-    """A ticket on everything that changes nothing; `gives_up` releases it while it may wait."""
-
-    gives_up: bool = False
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A copy of `keys` under a lease: of those that nobody touched."""
-
-    keys: str
-
-
-@dataclass(frozen=True)
-class CopyAlone:
-    """A copy of one key under a ticket of its own."""
-
-    keys: str
-
-
-@dataclass(frozen=True)
-class Mark:
-    """Something makes `keys` unproven: an expiry event, a difference seen."""
-
-    keys: str
-
-
-@dataclass(frozen=True)
-class Lose:
-    """The lane's connection dies; the store may still read what was sent on it."""
-
-    lane: str
-
-
-Op = Write | Flush | Fence | Copy | CopyAlone | Mark | Lose
 
 
 def places(keys: str) -> tuple[Place, ...]:
@@ -183,6 +132,8 @@ class World:
             # One that gives up may do so before everything is in.
             if fence.is_dispatched or fence.op.gives_up:
                 events.append(("release", ""))
+        if fence is not None and isinstance(fence.op, Unnamed) and fence.is_answered:
+            events.append(("tell", ""))
         return events
 
     def step(self, event: Event) -> None:
@@ -203,6 +154,8 @@ class World:
             self._read(mover) if what == "read" else self._append(mover)
         elif what == "apply":
             self.log.popleft()()
+        elif what == "tell":
+            self._tell()
         else:
             self._release_fence()
         if self.is_eager:
@@ -234,11 +187,11 @@ class World:
         elif isinstance(op, Copy):
             self._kill_dead()
             self._watch(running)
-        elif isinstance(op, Flush | Fence):
+        elif isinstance(op, Flush | Unnamed | Fence):
             self.held.add(client)
             self.barrier = running
             self.arrived.append(running)
-            if isinstance(op, Flush):
+            if not isinstance(op, Fence):
                 running.lane = self._lane(op.lane)
             self.table.close(running.go)
         else:
@@ -267,9 +220,10 @@ class World:
         if isinstance(op, Flush):
             self.table.touch_everything()
         for mover in self.movers:
-            if mover is not running:
+            # Of a script's keys nobody knows until they are told.
+            if mover is not running and not isinstance(op, Unnamed):
                 mover.lost_keys |= self._written(running) & set(mover.places)
-        if isinstance(op, Write | Flush):
+        if isinstance(op, Write | Flush | Unnamed):
             assert isinstance(running.lane, Lane)
             if running.lane.is_lost:
                 self._lost(running)
@@ -278,7 +232,7 @@ class World:
         elif isinstance(op, CopyAlone):
             self._kill_dead()
             self._watch(running)
-        if not isinstance(op, Flush | Fence):
+        if not isinstance(op, Flush | Unnamed | Fence):
             self._unhold(running.name.partition(".")[0])
 
     def _written(self, running: Running) -> set[Place]:
@@ -297,6 +251,8 @@ class World:
     def _answer(self, running: Running) -> None:
         running.is_answered = True
         self.running.remove(running)
+        if isinstance(running.op, Unnamed):
+            return
         if isinstance(running.op, Flush):
             self.table.touch_everything()
             self.table.unapplied_everywhere += 1
@@ -325,7 +281,9 @@ class World:
     def _lost(self, running: Running) -> None:
         running.is_answered = True
         self.running.remove(running)
-        if isinstance(running.op, Flush):
+        if isinstance(running.op, Flush | Unnamed):
+            for mover in self.movers:
+                mover.lost_keys |= set(mover.places)
             self.table.mark_everything_unproven()
             self._open(running)
             return
@@ -344,6 +302,13 @@ class World:
         fence.is_answered = True
         self.running.remove(fence)
         self._open(fence)
+
+    def _tell(self) -> None:
+        script = self.barrier
+        assert script is not None
+        for place in script.places:
+            self.table.mark_unproven(place)
+        self._open(script)
 
     def _open(self, barrier: Running) -> None:
         self.barrier = None
@@ -419,7 +384,7 @@ class World:
 
     def _check_order(self, running: Running) -> None:
         """At a dispatch: nothing that arrived before it and conflicts is unfinished."""
-        is_barrier = isinstance(running.op, Flush | Fence)
+        is_barrier = isinstance(running.op, Flush | Unnamed | Fence)
         for other in self.arrived:
             if other is running:
                 break
@@ -444,6 +409,8 @@ class World:
             }
             assert len(lanes) <= 1, f"{place!r} is in flight on two connections"
         unsure = any(isinstance(each.op, Flush) and each.is_dispatched for each in self.running)
+        # Nobody reads from the secondary until a script's keys are told.
+        unsure = unsure or (self.barrier is not None and isinstance(self.barrier.op, Unnamed))
         late = {
             place
             for lane in self.dead
