@@ -11,7 +11,7 @@ import pytest
 
 from proxy.resp import encode_command
 from proxy.witness import Witness
-from tests.servers import VALKEY_9, Server, engine_pairs
+from tests.servers import VALKEY_9, Pair, Server, engine_pairs
 
 from .clients import Client, Proxied, connected, until
 from .relay import Relay
@@ -274,6 +274,20 @@ async def test_a_script_that_was_loaded_before_us_is_watched(mirrored: Proxied) 
         assert await owed(mirrored) == {b"n"}
         assert (await ask(client, "EVALSHA", "f" * 40, 1, "n")).startswith(b"-NOSCRIPT")
         assert not await owed(mirrored)
+
+
+@pytest.mark.parametrize("pair", [Pair(VALKEY_9, VALKEY_9)], ids=str, indirect=True)
+async def test_a_store_that_shows_its_scripts_is_asked_for_them(mirrored: Proxied) -> None:
+    mirrored.source.cli("SCRIPT", "LOAD", INCR)
+    scripts = mirrored.proxy.scripting.scripts
+    async with mirrored.client() as client:
+        assert await ask(client, "EVALSHA", sha(INCR), 1, "n") == b":1\r\n"
+        await until(lambda: scripts.verdict(sha(INCR).encode()), "its text is known")
+        await owed(mirrored)
+        assert await ask(client, "EVALSHA", sha(INCR), 1, "n") == b":2\r\n"
+        assert not mirrored.proxy.table.is_closed and await owed(mirrored) == {b"n"}
+    assert await mirrored.proxy.scripting.copies.prepare(mirrored.proxy.primary.other) == []
+    assert mirrored.target.cli("SCRIPT", "EXISTS", sha(INCR)) == [1]
 
 
 @engine_pairs
