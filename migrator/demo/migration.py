@@ -22,9 +22,12 @@ from migrator.demo.instance import Instance, Json
 from migrator.errors import KeyferryError, Refused
 from migrator.servers import Server, find_engine
 from migrator.traffic import Application, World
+from migrator.traffic.families import PUBSUB, WORK
 from proxy.endpoint import Endpoint
 
 CLIENTS = 16
+# Beside plain commands: queues with workers that wait, and subscribers.
+FAMILIES = frozenset({PUBSUB, WORK})
 LOGINS = (("orders", "demo"), ("sessions", "demo"))
 # How a step's time is shared out; the copying and comparing take what they take.
 SHARES = {
@@ -58,6 +61,8 @@ class Result:
     keys: int = 0
     clients: int = CLIENTS
     commands: int = 0
+    jobs: int = 0
+    messages: int = 0
     client_errors: int = 0
     wrong_replies: int = 0
     keys_that_differ: int = 0
@@ -109,7 +114,7 @@ class Demo:
             async with _bulk(source.url) as here, _bulk(target.url) as there:
                 self._stores = (here, there)
                 self.display.phase("load", f"{self._keys:,} keys of every type")
-                world = World.of_keys(CLIENTS, self._keys)
+                world = World.of_keys(CLIENTS, self._keys, families=FAMILIES)
                 self.result.keys = await world.load(here)
                 instance = self.instance = Instance(source.url, target.url, directory)
                 stack.callback(instance.kill)
@@ -244,6 +249,8 @@ class Demo:
     def _count(self, application: Application) -> None:
         counts = application.counts
         self.result.commands = counts.commands
+        self.result.jobs = counts.jobs
+        self.result.messages = counts.messages
         self.result.client_errors = counts.errors
         self.result.wrong_replies = counts.wrong_replies
         self.result.longest_wait_ms = counts.longest_wait_ms

@@ -107,6 +107,8 @@ def _rows(result: Result) -> list[tuple[str, str, bool]]:
         ("keys", f"{result.keys:,}", False),
         ("clients", f"{result.clients}", False),
         ("commands, each reply checked", f"{result.commands:,}", False),
+        ("jobs, each done once", f"{result.jobs:,}", False),
+        ("messages, each received once", f"{result.messages:,}", False),
         ("client errors", f"{result.client_errors}", result.client_errors > 0),
         ("wrong replies", f"{result.wrong_replies}", result.wrong_replies > 0),
         ("keys that differ", f"{result.keys_that_differ}", result.keys_that_differ > 0),

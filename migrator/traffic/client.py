@@ -84,7 +84,7 @@ class Client:
 
     async def run(self) -> None:
         self._is_stopping = False
-        self.kept.clear()
+        self.kept.pop("iteration", None)
         draw = self.draw
         talks = [talk for talk, _ in self._habits.talks]
         weights = [weight for _, weight in self._habits.talks]

@@ -7,10 +7,15 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
+from migrator.traffic import WHOLE
+
 from .registry import mutation
 
+# Plain commands meet these more often than a traffic of everything.
+plain = mutation(without=WHOLE)
 
-@mutation()
+
+@plain
 def watch() -> None:
     """The backfill ignores `watch`: what it read is written, whatever was written meanwhile."""
     from proxy.keytable import KeyTable, Lease
@@ -25,7 +30,7 @@ def watch() -> None:
     KeyTable.watch = patched  # type: ignore[method-assign]
 
 
-@mutation()
+@plain
 def tickets() -> None:
     """A write goes at once, also when another lane's write of the key is not answered yet."""
     from migrator.mover import Alone
@@ -47,7 +52,7 @@ def tickets() -> None:
     KeyTable.acquire = patched  # type: ignore[method-assign]
 
 
-@mutation()
+@plain
 def arrival() -> None:
     """Effects are mirrored in the order in which the requests arrived, not in that of replies.
 
@@ -104,7 +109,7 @@ def arrival() -> None:
     Mirror.one_step = lambda self: nullcontext()  # type: ignore[method-assign,assignment,return-value]
 
 
-@mutation()
+@plain
 def verbatim() -> None:
     """XADD with * and SPOP are replayed as they are.
 
@@ -128,7 +133,7 @@ def verbatim() -> None:
     CommandTable.__init__ = patched  # type: ignore[method-assign]
 
 
-@mutation()
+@plain
 def moves_data() -> None:
     """RENAME and SUNIONSTORE during the backfill do not mark what they write."""
     from proxy.commands import CommandTable
@@ -145,7 +150,7 @@ def moves_data() -> None:
     CommandTable.__init__ = patched  # type: ignore[method-assign]
 
 
-@mutation()
+@plain
 def expiry() -> None:
     """Nobody listens to the stores' expired and evicted events."""
     from migrator.feed import Feed
@@ -158,7 +163,7 @@ def expiry() -> None:
     Feed.__init__ = patched  # type: ignore[method-assign]
 
 
-@mutation()
+@plain
 def drain() -> None:
     """The flip does not wait for what is on its way to the other side."""
     from migrator import flip
