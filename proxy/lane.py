@@ -316,6 +316,9 @@ class Lane:
         if not self.is_ready:
             frames = self._shake(frames)
         for frame in frames:
+            if self.is_lost:
+                # What was sent has been told so: none of it gets an answer as well.
+                return
             if frame[0] == PUSH:
                 if self._on_push is not None:
                     self._on_push(frame)

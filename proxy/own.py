@@ -137,6 +137,10 @@ def serve(session: Session, command: Command, request: Request) -> bool:
     """
     if session.outstanding:
         return False
+    if session.once is not None and session.once.is_void(session):
+        # It was not open before a flip, or was lost: nothing has been sent on it.
+        session.once.discard()
+        session.once = None
     if session.once is None:
         # Never the client's pinned one: the fence waits for what is sent on those.
         session.once = Borrowed(session, pinned=False)

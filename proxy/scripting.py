@@ -184,7 +184,7 @@ class ScriptCall(Write):
 
     def reply(self, frame: bytes) -> None:
         session = self.session
-        if frame != NOSCRIPT:
+        if frame != NOSCRIPT or self.command.name == "eval":
             self._mark()
         session.proxy.table.release(self)
         session.reply(frame)
