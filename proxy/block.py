@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import login, profile
+from . import client_block, login
 from .commands import Command, Kind
 from .cursors import tagged
 from .keytable import Place, Ticket
@@ -322,7 +322,9 @@ class Exec(Ticket):
 
     def _answer(self, item: Item, frame: bytes) -> bytes:
         if item.is_local:
-            return profile.answered(self.session, item.request, frame)
+            return client_block.answered(
+                self.session, item.command, item.request, frame, len(self.items)
+            )
         if item.command.name in login.IN_BLOCKS and not is_error(frame):
             self._is_changed = True
             return login.accepted(self.session, item.request, frame)

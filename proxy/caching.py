@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from .ops import Reaction, ignore
 from .own import PING, Mode
-from .transaction import Transaction
 
 if TYPE_CHECKING:
     from .resp import Request
@@ -29,13 +28,16 @@ class Caching:
         self.raw = raw
         self.inner = inner
 
+    @property
+    def queued(self) -> int:
+        return -1 if self.inner is None else self.inner.queued
+
     def take(self, session: Session, request: Request) -> bool:
         """The client's next command, to whoever it is for."""
         session.mode = inner = self.inner
         has_gone = session.dispatch(request) if inner is None else inner.take(session, request)
-        is_over = (
-            has_gone and request.name != b"CLIENT" and not isinstance(session.mode, Transaction)
-        )
+        is_in_block = session.mode is not None and session.mode.queued >= 0
+        is_over = has_gone and request.name != b"CLIENT" and not is_in_block
         if not is_over:
             self.inner, session.mode = session.mode, self
         elif session.is_idle and session.pinned is not None:

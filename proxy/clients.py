@@ -8,16 +8,15 @@ made after the store's own: the same fields in the same order.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from . import profile, tracking
-from .caching import Caching
 from .resp import Request, encode_command, is_error, parse
 from .resp import request as made
 from .resp.encoder import OK, integer, verbatim
-from .transaction import Transaction
 
 if TYPE_CHECKING:
     from .server import Proxy
@@ -43,12 +42,17 @@ Chooses = Callable[["Session"], bool]
 def serve_info(session: Session, request: Request) -> bool:
     """CLIENT INFO. False: it cannot go yet."""
 
-    def then(frame: bytes) -> None:
-        if not is_error(frame):
-            frame = _shown([session], frame, session, request)
-        session.answer(frame)
+    return profile.ask(
+        session, request.raw, lambda frame: session.answer(info_shown(session, request, frame))
+    )
 
-    return profile.ask(session, request.raw, then)
+
+def info_shown(session: Session, request: Request, frame: bytes, queued: int = -1) -> bytes:
+    """What the client is told when the store answers so for the connection.
+
+    queued: how many commands the block has that is executed at the moment; -1: there is none.
+    """
+    return frame if is_error(frame) else _shown([session], frame, session, request, queued)
 
 
 def serve_list(session: Session, request: Request) -> bool:
@@ -100,19 +104,22 @@ def _chosen(proxy: Proxy, chooses: Chooses) -> list[Session]:
     return sorted(found, key=lambda each: each.id)
 
 
-def _shown(sessions: Iterable[Session], frame: bytes, asking: Session, request: Request) -> bytes:
+def _shown(
+    sessions: Iterable[Session], frame: bytes, asking: Session, request: Request, queued: int = -1
+) -> bytes:
     """Lines like the one in the store's ``frame``."""
     text = parse(frame)
     pairs = [field.partition(b"=")[::2] for field in text.partition(b"\n")[0].split(b" ")]
-    lines = [_line(each, pairs, request if each is asking else None) for each in sessions]
+    said = b"exec" if queued >= 0 else _command_of(asking.proxy, request)
+    lines = [
+        _line(pairs, _fields(each, said, queued) if each is asking else _fields(each))
+        for each in sessions
+    ]
     return verbatim(b"".join(lines), asking.resp)
 
 
-def _line(session: Session, pairs: Sequence[tuple[bytes, bytes]], request: Request | None) -> bytes:
-    """One client; ``request``: what it is asking at the moment, rather than the last it sent."""
-    known = _fields(session)
-    if request is not None:
-        known[b"cmd"] = _command_of(session.proxy, request)
+def _line(pairs: Sequence[tuple[bytes, bytes]], known: dict[bytes, bytes]) -> bytes:
+    """One client, in the store's form."""
     if not any(field == b"ssub" for field, _ in pairs):
         # Redis 6 names no subcommands.
         known[b"cmd"] = known[b"cmd"].partition(b"|")[0]
@@ -120,18 +127,22 @@ def _line(session: Session, pairs: Sequence[tuple[bytes, bytes]], request: Reque
     return b" ".join(shown) + b"\n"
 
 
-def _fields(session: Session) -> dict[bytes, bytes]:
-    """What is known of a client, by the names that stores give it."""
+def _fields(session: Session, said: bytes | None = None, queued: int = -1) -> dict[bytes, bytes]:
+    """What is known of a client, by the names that stores give it.
+
+    said: what it is asking at the moment, rather than the last that it sent. queued: see
+    :func:`info_shown`.
+    """
     about = session.profile
     now = session.proxy.now()
     transport = session.transport
     waiting = transport.get_write_buffer_size() if transport is not None else 0
     fd = transport.get_extra_info("socket").fileno() if transport is not None else -1
     channels, patterns, shards = _subscriptions(session)
-    mode = session.mode.inner if isinstance(session.mode, Caching) else session.mode
     options = tracking.options_of(session)
     redirect = -1 if options is None else options.redirect or 0
-    queued = len(mode.items) if isinstance(mode, Transaction) else -1
+    if session.mode is not None:
+        queued = max(queued, session.mode.queued)
     watches = session.borrowed is not None and session.borrowed.watches
     numbers = {
         b"id": session.id, b"fd": fd, b"age": int(now - about.connected_at),
@@ -146,7 +157,7 @@ def _fields(session: Session) -> dict[bytes, bytes]:
         b"name": about.name,
         b"flags": _flags(session, channels + patterns + shards > 0, queued >= 0),
         b"capa": about.capabilities,
-        b"cmd": _command_of(session.proxy, session.last),
+        b"cmd": said or _command_of(session.proxy, session.last),
         b"user": user_of(session),
         b"lib-name": about.lib_name,
         b"lib-ver": about.lib_ver,
@@ -250,9 +261,15 @@ def _is_valkey(proxy: Proxy) -> bool:
 
 def _meets(option: bytes, values: Sequence[bytes], session: Session) -> bool:
     """Whether a filter holds of a client. The store has seen that the values are in order."""
-    fields, value = _fields(session), values[0]
+    value = values[0]
+    # These cheaply: there may be many clients.
     if option == b"ID":
-        return fields[b"id"] in values
+        return b"%d" % session.id in values
+    if option == b"ADDR":
+        return address(session) == value
+    if option == b"USER":
+        return user_of(session) == value
+    fields = _fields(session)
     if option == b"TYPE":
         return value.upper() == (b"PUBSUB" if _is_subscribed(session) else b"NORMAL")
     if option in (b"MAXAGE", b"IDLE"):
@@ -269,39 +286,44 @@ def _meets(option: bytes, values: Sequence[bytes], session: Session) -> bool:
 
 def serve_kill(session: Session, request: Request) -> bool:
     """CLIENT KILL. False: it cannot go yet."""
-    proxy = session.proxy
+    return profile.ask(
+        session,
+        kill_that_finds_nobody(request),
+        lambda frame: session.answer(killed(session, request, frame)),
+    )
 
-    def old_form(frame: bytes) -> None:
-        wanted = request.arg(2)
-        found = _chosen(proxy, lambda each: address(each) == wanted)
-        if not frame.startswith(_NO_SUCH_CLIENT) or not found:
-            session.answer(frame)
-            return
-        session.answer(OK)
-        for each in found:
-            each.close()
 
-    def new_form(frame: bytes) -> None:
-        chooses = filters(session, request, is_kill=True)
-        if is_error(frame) or chooses is None:
-            session.answer(frame if is_error(frame) else SYNTAX)
-            return
-        found = _chosen(proxy, chooses)
-        session.answer(integer(len(found)))
-        for each in found:
-            each.close()
-
+def killed(session: Session, request: Request, frame: bytes) -> bytes:
+    """End who is meant, if the store's answer to the other form lets it be; what is told of it."""
     if request.argc == 3:
-        return profile.ask(session, encode_command(b"CLIENT", b"KILL", NOBODY), old_form)
-    return profile.ask(session, _kill_that_finds_nobody(request), new_form)
+        wanted = request.arg(2)
+        found = _chosen(session.proxy, lambda each: address(each) == wanted)
+        if not found or not frame.startswith(_NO_SUCH_CLIENT):
+            return frame
+        answer = OK
+    elif is_error(frame):
+        return frame
+    else:
+        chooses = filters(session, request, is_kill=True)
+        if chooses is None:
+            return SYNTAX
+        found = _chosen(session.proxy, chooses)
+        answer = integer(len(found))
+    for each in found:
+        each.backlog.clear()
+        # Behind the answer: one of them may be the client that asked.
+        asyncio.get_running_loop().call_soon(each.close)
+    return answer
 
 
-def _kill_that_finds_nobody(request: Request) -> bytes:
+def kill_that_finds_nobody(request: Request) -> bytes:
     """The same options, and two that no client meets.
 
     The last one given of an option counts, so they stand at the end; but in front of an option
     without a value, which would take one of them for it.
     """
+    if request.argc == 3:
+        return encode_command(b"CLIENT", b"KILL", NOBODY)
     args = request.args()
     is_cut_off = not all(values for _, values in _options(request))
     end = len(args) - 1 if is_cut_off else len(args)

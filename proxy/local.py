@@ -100,4 +100,4 @@ _COMMANDS: Mapping[str, Serve] = {
     "client|tracking": tracking.serve_tracking,
     "client|trackinginfo": tracking.serve_info,
     "client|unblock": clients.serve_unblock,
-} | dict.fromkeys(profile.IN_BLOCKS, profile.serve)
+} | dict.fromkeys(profile.OF_ITSELF, profile.serve)

@@ -27,6 +27,10 @@ UNWATCH = b"*1\r\n$7\r\nUNWATCH\r\n"
 class Mode(Protocol):
     """What takes a client's commands in place of the usual dispatch."""
 
+    @property
+    def queued(self) -> int:
+        """How many commands of a MULTI stand queued; -1: it is none."""
+
     def take(self, session: Session, request: Request) -> bool:
         """The client's next command. False: it cannot go yet."""
 
@@ -91,6 +95,8 @@ class Borrowed:
         """Its state is as new, but for the database."""
         if self._is_pooled:
             session.proxy.give_back(self.lane)
+        elif session.pinned is not None:
+            session.pinned.look()
 
     def clean(self, session: Session, raw: bytes) -> None:
         """Give it back if ``raw`` makes it as new; a user may lack the right to that."""

@@ -104,8 +104,7 @@ def serve_reply(session: Session, request: Request) -> bool:
     return ask(session, _REPLY_ON if is_known else request.raw, then)
 
 
-# These can be in a block: nothing but their answers follows from them.
-IN_BLOCKS = (
+OF_ITSELF = (
     "client|capa", "client|getname", "client|id", "client|no-evict", "client|setinfo",
     "client|setname",
 )  # fmt: skip

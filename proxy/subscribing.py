@@ -64,6 +64,8 @@ def is_of_keys(command: Command) -> bool:
 class Subscriber:
     """What one client is subscribed to; then it is a mode of its session."""
 
+    queued = -1
+
     __slots__ = ("_below", "_next", "receiver", "session")
 
     def __init__(self, session: Session, receiver: Receiver | None = None) -> None:

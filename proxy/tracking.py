@@ -72,23 +72,45 @@ def _off(session: Session, frame: bytes) -> None:
     session.answer(frame)
 
 
+def told(session: Session, request: Request, frame: bytes) -> bytes:
+    """A CLIENT TRACKING of a block, without REDIRECT, was executed on the client's connection."""
+    pinned = session.pinned
+    if pinned is not None and not is_error(frame):
+        is_on = request.arg(2).upper() == b"ON"
+        options, _ = parse_options(request.args()[3:])
+        pinned.options = options.behind(pinned.options) if is_on else None
+        session.proxy.pins.redirect(pinned, None)
+    return frame
+
+
+def redirects(request: Request) -> bool:
+    """Whether a CLIENT TRACKING names another client."""
+    return bool(parse_options(request.args()[3:])[1])
+
+
 def serve_no_touch(session: Session, request: Request) -> bool:
     """CLIENT NO-TOUCH. False: it cannot go yet."""
-    wants = request.arg(2).upper() == b"ON"
-    if session.pinned is None and not wants:
+    if session.pinned is None and request.arg(2).upper() != b"ON":
         return profile.ask(session, request.raw, session.answer)
     pinned = session.proxy.pins.pin(session)
 
     def then(frame: bytes) -> None:
         if not is_error(frame):
-            pinned.leaves_no_trace = wants
             pinned.take_over()
+        told_no_touch(session, request, frame)
         pinned.look()
         session.answer(frame)
 
     session.hold()
     pinned.ask(request.raw, then)
     return True
+
+
+def told_no_touch(session: Session, request: Request, frame: bytes) -> bytes:
+    """A CLIENT NO-TOUCH was executed on the client's connection."""
+    if session.pinned is not None and not is_error(frame):
+        session.pinned.leaves_no_trace = request.arg(2).upper() == b"ON"
+    return frame
 
 
 def serve_caching(session: Session, request: Request) -> bool:
@@ -105,20 +127,28 @@ def serve_caching(session: Session, request: Request) -> bool:
 def serve_info(session: Session, request: Request) -> bool:
     """CLIENT TRACKINGINFO. False: it cannot go yet."""
     return profile.ask(
-        session, request.raw, lambda frame: session.answer(shown(options_of(session), frame))
+        session, request.raw, lambda frame: session.answer(info_shown(session, request, frame))
     )
+
+
+def info_shown(session: Session, request: Request, frame: bytes) -> bytes:
+    """TRACKINGINFO as the client is told it."""
+    return shown(options_of(session), frame)
 
 
 def serve_redirect(session: Session, request: Request) -> bool:
     """CLIENT GETREDIR. False: it cannot go yet."""
+    return profile.ask(
+        session, request.raw, lambda frame: session.answer(redirect_shown(session, request, frame))
+    )
 
-    def then(frame: bytes) -> None:
-        options = options_of(session)
-        if options is not None and options.redirect is not None and not is_error(frame):
-            frame = integer(options.redirect)
-        session.answer(frame)
 
-    return profile.ask(session, request.raw, then)
+def redirect_shown(session: Session, request: Request, frame: bytes) -> bytes:
+    """GETREDIR as the client is told it."""
+    options = options_of(session)
+    if options is None or options.redirect is None or is_error(frame):
+        return frame
+    return integer(options.redirect)
 
 
 def options_of(session: Session) -> Options | None:

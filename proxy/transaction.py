@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from . import cursors, login, profile, subscribing_block
+from . import client_block, cursors, login, profile, subscribing_block
 from .block import Block, Exec, Item, places_of_items
 from .commands import Command, Kind
 from .metrics import CommandClass
@@ -97,6 +97,10 @@ class Transaction:
         self.was_refused = False
         self._borrowed: Borrowed | None = None
         self._size = 0
+
+    @property
+    def queued(self) -> int:
+        return len(self.items)
 
     def at_rest(self, session: Session) -> None:
         """The rest has not arrived: the client may be waiting for these answers."""
@@ -193,7 +197,9 @@ class Transaction:
         command = session.proxy.commands.lookup(request)
         # What is malformed is refused by the server, at once or when it executes it.
         is_well_formed = command is not None and command.fits(request.argc)
-        error = _refusal(session, command) if command is not None and is_well_formed else None
+        error = None
+        if command is not None and is_well_formed:
+            error = _refusal(session, command, request)
         if error is None and not self._has_room(session, request):
             error = TOO_LARGE
         if error is not None:
@@ -210,8 +216,16 @@ class Transaction:
                 raw = cursors.from_the_start(request)
         item = None
         if command is not None:
-            is_local = command.name in profile.IN_BLOCKS and is_well_formed
-            raw = profile.stand_in(request) if is_local else raw
+            is_local = (
+                command.name.startswith("client|") and command.kind is Kind.LOCAL and is_well_formed
+            )
+            if is_local and session.pinned is None and client_block.stays(command, request):
+                if session.outstanding:
+                    return False
+                # The block goes on there, told anew.
+                session.proxy.pins.pin(session).take_over()
+                return self._step(session, self._begin_again(session), request)
+            raw = client_block.stand_in(command, request) if is_local else raw
             item = Item(command, request, raw, is_local)
         self._queue(session, borrowed.lane, item, raw)
         return True
@@ -310,16 +324,16 @@ def _is_plain(command: Command, request: Request) -> bool:
     )
 
 
-def _refusal(session: Session, command: Command) -> bytes | None:
+def _refusal(session: Session, command: Command, request: Request) -> bytes | None:
     """Why the proxy will not have it in a block."""
     if command.kind is Kind.SUBSCRIBE:
         return subscribing_block.refusal(session, command.name.encode())
     if command.kind in QUEUEABLE or command.kind is Kind.TRANSACTION:
         return None
-    if command.kind is Kind.LOCAL and (
-        command.name == "select" or command.name in profile.IN_BLOCKS
-    ):
+    if command.name == "select":
         return None
+    if command.kind is Kind.LOCAL and command.name.startswith("client|"):
+        return client_block.refusal(command, request)
     name = command.name.replace("|", " ").encode()
     if command.name in login.IN_BLOCKS:
         return subscribing_block.refusal(session, name)

@@ -23,7 +23,7 @@ def masked(frame: bytes) -> bytes:
     """Without what no two connections have in common."""
     if b"\nid=" not in frame and b":id=" not in frame:
         return frame
-    return VARIES.sub(rb"\1=#", re.sub(rb"^([$=])\d+", rb"\1#", frame))
+    return VARIES.sub(rb"\1=#", re.sub(rb"([$=])\d+(\r\n(txt:)?id=)", rb"\1#\2", frame))
 
 
 @pytest.fixture
@@ -406,7 +406,9 @@ async def test_in_a_block_a_client_speaks_of_itself_as_to_the_store(
     lines = (
         "MULTI", "CLIENT GETNAME", "CLIENT SETNAME me", "CLIENT SETNAME \u00e9", "CLIENT GETNAME",
         "CLIENT NO-EVICT on", "CLIENT NO-EVICT maybe", "CLIENT GETNAME", "EXEC", "CLIENT GETNAME",
-        "MULTI", "CLIENT SETINFO lib-name kf", "EXEC",
+        "MULTI", "CLIENT SETINFO lib-name kf", "EXEC", "MULTI", "CLIENT INFO", "GET k",
+        "CLIENT KILL 1.2.3.4:5", "CLIENT KILL ID 99999999", "CLIENT KILL TYPE bad",
+        "CLIENT KILL ID x", "CLIENT INFO", "EXEC",
         "CLIENT INFO", "AUTH weak pw", "MULTI", "CLIENT SETNAME x", "EXEC", "DISCARD",
     )  # fmt: skip
     beside.source.cli(
@@ -422,3 +424,18 @@ async def test_in_a_block_a_client_speaks_of_itself_as_to_the_store(
             )
         results.append([masked(answer) for answer in answers])
     assert results[1] == results[0]
+
+
+@every_engine
+async def test_a_kill_in_a_block_is_told_before_it_is_felt(beside: Proxied) -> None:
+    for port in (beside.source.port, beside.port):
+        async with connected(port, port) as (killer, victim):
+            number = (await victim.call("CLIENT ID"))[1:-2].decode()
+            killer.send("MULTI", f"CLIENT KILL ID {number}", "INCR k", "EXEC")
+            assert (await killer.replies(4))[-1].startswith(b"*2\r\n:1\r\n:")
+            assert await victim.rest() == b""
+    async with beside.client() as killer:
+        own = (await killer.call("CLIENT ID"))[1:-2].decode()
+        killer.send("MULTI", f"CLIENT KILL ID {own} SKIPME no", "EXEC")
+        assert (await killer.replies(3))[-1] == b"*1\r\n:1\r\n"
+        assert await killer.rest() == b""

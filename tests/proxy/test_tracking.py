@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from proxy.cursors import TAG
-from proxy.invalidations import Options, as_message, parse_options
 from tests.servers import Server, every_engine
 
 from .clients import Client, Proxied, connected, encoded, until
@@ -222,6 +221,17 @@ TALKS = {
         "a: GET k", "a: MULTI; SET k 4; SELECT 1; GET k; EXEC", "a: GET k", "a: SELECT 0",
         "b: SET k 5",
     ],
+    "tracking in a block": [
+        "a: HELLO 3", "a: MULTI; GET j; CLIENT TRACKING ON; GET k; CLIENT TRACKINGINFO; EXEC",
+        "b: MSET j 1 k 1", "a: GET k", "b: SET k 2", "a: MULTI; CLIENT TRACKING OFF; GET k; EXEC",
+        "b: SET k 3", "a: CLIENT TRACKINGINFO", "a: MULTI; CLIENT TRACKING ON; DISCARD",
+        "a: CLIENT TRACKINGINFO", "a: MULTI; CLIENT TRACKING ON; CLIENT TRACKING maybe; EXEC",
+        "a: CLIENT TRACKINGINFO", "a: GET k", "b: SET k 4", "a: CLIENT TRACKING OFF",
+        "a: MULTI; CLIENT TRACKING ON; CLIENT TRACKING OFF; CLIENT GETREDIR; EXEC", "a: GET k",
+        "b: SET k 5", "a: MULTI; CLIENT TRACKING ON; GET; EXEC", "a: CLIENT TRACKINGINFO",
+        "a: CLIENT TRACKING ON OPTIN", "a: MULTI; GET j; CLIENT CACHING YES; GET k; EXEC; GET l",
+        "b: MSET j 1 k 1 l 1", "a: MULTI; CLIENT CACHING maybe; CLIENT GETREDIR; EXEC",
+    ],
     "a scan": [
         "a: HELLO 3", "a: CLIENT TRACKING ON", "b: HSET h f v", "a: HSCAN h 0", "b: HSET h f w",
         "a: SCAN 0", "b: SET k 1",
@@ -347,6 +357,21 @@ async def test_many_clients_share_the_inbox_of_the_one_they_redirect_to(proxied:
         ]
 
 
+async def test_a_block_that_turns_tracking_on_and_off_leaves_nothing(proxied: Proxied) -> None:
+    async with proxied.client() as client:
+        for lines, left in (
+            (["MULTI", "CLIENT TRACKING ON", "EXEC"], 1),
+            (["MULTI", "CLIENT TRACKING OFF", "EXEC"], 0),
+            (["MULTI", "CLIENT TRACKING ON", "DISCARD"], 0),
+            (["MULTI", "CLIENT TRACKING ON", "GET", "EXEC"], 0),
+            (["MULTI", "CLIENT TRACKING ON", "CLIENT TRACKING OFF", "EXEC"], 0),
+        ):
+            for line in lines:
+                await client.call(line)
+            assert len(proxied.proxy.pins._all) == left, lines
+        assert await client.call("SET k v") == b"+OK\r\n"
+
+
 async def test_a_lost_connection_ends_the_client_whose_cache_nobody_would_invalidate(
     proxied: Proxied,
 ) -> None:
@@ -450,40 +475,3 @@ async def test_pipelined_with_its_reads(beside: Proxied) -> None:
             heard.append(frames + await one.replies(3))
             assert await one.call("PING") == b"+PONG\r\n"
     assert heard[1] == heard[0]
-
-
-# -- pure ----------------------------------------------------------------------------------------
-
-
-def options(line: str) -> Options:
-    return parse_options(line.encode().split())[0]
-
-
-def test_options_are_told_to_another_store_as_what_they_came_to() -> None:
-    on = (b"CLIENT", b"TRACKING", b"ON")
-    assert options("").commands(None) == [on]
-    assert options("noloop optin").commands(None) == [(*on, b"NOLOOP", b"OPTIN")]
-    assert options("REDIRECT 7 NOLOOP").commands(b"99") == [(*on, b"NOLOOP", b"REDIRECT", b"99")]
-    first = options("BCAST PREFIX a PREFIX b")
-    second = options("BCAST NOLOOP PREFIX c PREFIX a").behind(first)
-    prefixes = (b"PREFIX", b"a", b"PREFIX", b"b", b"PREFIX", b"c")
-    assert second.commands(None) == [(*on, b"BCAST", b"NOLOOP", *prefixes)]
-    third = options("BCAST").behind(first)
-    assert third.commands(None) == [
-        (*on, b"BCAST", b"PREFIX", b"a", b"PREFIX", b"b"),
-        (*on, b"BCAST"),
-    ]
-
-
-def test_where_numbers_of_clients_stand() -> None:
-    assert parse_options([b"bcast", b"redirect", b"5", b"prefix", b"redirect"])[1] == [2]
-    assert parse_options([b"PREFIX", b"REDIRECT", b"REDIRECT", b"5"])[1] == [3]
-    assert parse_options([b"REDIRECT", b"x"])[1] == []
-    assert parse_options([b"BOGUS", b"REDIRECT", b"5"])[1] == []
-
-
-def test_an_invalidation_as_a_message() -> None:
-    head = b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n"
-    push = b">2\r\n$10\r\ninvalidate\r\n"
-    assert as_message(push + b"*1\r\n$1\r\nk\r\n") == head + b"*1\r\n$1\r\nk\r\n"
-    assert as_message(push + b"_\r\n") == head + b"$-1\r\n"

@@ -67,7 +67,13 @@ async def test_a_misplaced_step_of_a_block_answers_as_the_store_does(
 async def test_what_cannot_be_in_a_block_is_refused_by_name_and_aborts_it(
     proxied: Proxied,
 ) -> None:
-    refused = ["CLIENT TRACKING ON", "CLIENT REPLY OFF", "SHUTDOWN", "CONFIG SET maxmemory 1"]
+    refused = [
+        "CLIENT LIST",
+        "CLIENT TRACKING ON REDIRECT 1",
+        "CLIENT REPLY OFF",
+        "SHUTDOWN",
+        "CONFIG SET maxmemory 1",
+    ]
     async with proxied.client() as client:
         for line in refused:
             replies = await client.calls("MULTI", "SET k v", line, "EXEC", "GET k")
