@@ -122,8 +122,8 @@ def verbatim() -> None:
 
     original = CommandTable.__init__
 
-    def patched(self: CommandTable) -> None:
-        original(self)
+    def patched(self: CommandTable, **options: Any) -> None:
+        original(self, **options)
         for name in ("xadd", "spop"):
             command = self.named(name)
             assert command is not None
@@ -140,8 +140,8 @@ def moves_data() -> None:
 
     original = CommandTable.__init__
 
-    def patched(self: CommandTable) -> None:
-        original(self)
+    def patched(self: CommandTable, **options: Any) -> None:
+        original(self, **options)
         for name in ("rename", "renamenx", "sunionstore"):
             command = self.named(name)
             assert command is not None
