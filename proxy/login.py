@@ -113,7 +113,10 @@ def _ask(
         session.unhold()
 
     if session.pinned is not None:
-        session.pinned.lane(session).send(Reaction(answered), raw)
+        lane = session.pinned.lane(session)
+        lane.send(Reaction(answered), raw)
+        # By its name a connection of ours is found on the store, and a HELLO may change it.
+        lane.send(Reaction(ignore), encode_command(b"CLIENT", b"SETNAME", lane.name))
         return
     lane = session.proxy.logins.take()
     steps = [Reaction(ignore)] * len(state)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration.clients import Client, Listening, until
 from tests.integration.keyferry import Migration
+from tests.servers import engine_pairs
 
 KEYS = [f"k{number}" for number in range(200)]
 INVALIDATE = b"__redis__:invalidate"
@@ -125,6 +126,7 @@ async def caches(migration: Migration) -> AsyncIterator[list[Cache]]:
         await each.close()
 
 
+@engine_pairs
 async def test_caches_over_three_flips_hold_nothing_that_is_not_so(
     migration: Migration, caches: list[Cache]
 ) -> None:

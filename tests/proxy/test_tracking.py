@@ -309,6 +309,17 @@ async def test_a_client_that_leaves_no_trace_leaves_none(beside: Proxied) -> Non
 # -- connections ---------------------------------------------------------------------------------
 
 
+async def test_the_store_knows_the_connection_by_our_name_whatever_the_clients_is(
+    proxied: Proxied,
+) -> None:
+    async with proxied.client() as client:
+        await client.calls("CLIENT TRACKING ON", "HELLO 3 SETNAME theirs", "CLIENT SETNAME other")
+        assert await client.call("CLIENT GETNAME") == b"$5\r\nother\r\n"
+        listed = proxied.source.cli("CLIENT", "LIST").decode()
+        assert "name=other" not in listed and "name=theirs" not in listed
+        assert " name=keyferry-lane:" in listed
+
+
 async def test_with_tracking_off_the_client_is_back_on_the_lanes(proxied: Proxied) -> None:
     async with proxied.client() as client:
         (session,) = proxied.proxy.sessions
