@@ -270,6 +270,17 @@ async def test_everybody_hears_what_the_store_says(beside: Proxied, name: str) -
     await compare(beside, "abc", TALKS[name])
 
 
+@pytest.mark.parametrize("name", TALKS)
+async def test_the_same_while_writes_are_mirrored(mirrored: Proxied, name: str) -> None:
+    mirrored.source.cli(
+        "ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read", "+client", "+hello"
+    )
+    await compare(mirrored, "abc", TALKS[name])
+    await mirrored.applied()
+    sizes = [each.cli("DBSIZE") for each in (mirrored.source, mirrored.target)]
+    assert sizes[0] == sizes[1]
+
+
 @every_engine
 async def test_a_user_without_the_right_is_refused_by_the_store(beside: Proxied) -> None:
     beside.source.cli("ACL", "SETUSER", "weak", "on", ">pw", "~*", "+get", "+ping")
