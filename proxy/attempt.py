@@ -56,12 +56,12 @@ class Attempt(Ticket):
     place: which of the places has been written; None: it is the first try of a new client.
     limit: how many clients of one slot it can serve (None: nobody knows); more are named where
     some may be served before it goes. is_sure: unless the write fails there is something for all.
-    chained: where its moves lead, and somebody is tried for right behind it.
+    chained: whose moves somebody is tried for right behind it.
     """
 
     __slots__ = (
-        "_frames", "_has_gone", "_held", "_is_done", "_run", "_sent_at", "_skipped", "chained",
-        "is_sent", "is_sure", "limit", "parking", "parts", "place",
+        "_frames", "_has_gone", "_held", "_is_done", "_run", "_sent_at", "_skipped",
+        "chained", "is_sent", "is_sure", "limit", "parking", "parts", "place",
     )  # fmt: skip
 
     def __init__(
@@ -80,7 +80,7 @@ class Attempt(Ticket):
         self.limit = limit
         self.is_sure = is_sure
         self.is_sent = False
-        self.chained: set[Place] = set()
+        self.chained: set[Waiter] = set()
         places: dict[Place, None] = {}
         for waiter, request, *_ in parts:
             places.update(dict.fromkeys(places_of(waiter.db, waiter.command, request)))
@@ -287,7 +287,7 @@ class Attempt(Ticket):
     def _led_to(self, part: Part) -> list[Place]:
         """Where its element is now, if nobody has been tried for behind it."""
         to = part.waiter.destination
-        return [] if to is None or to in self.chained else [to]
+        return [] if to is None or part.waiter in self.chained else [to]
 
     def _missed(self, part: Part, questions: Sequence[bytes | None]) -> None:
         waiter = part.waiter

@@ -26,7 +26,7 @@ from .keytable import Place
 from .lane import Lane
 from .places import places_of
 from .resp import Request
-from .waiter import Waiter
+from .waiter import Brought, Waiter
 
 if TYPE_CHECKING:
     from .block import Item
@@ -131,11 +131,17 @@ class Parking:
         else:
             self._register(waiter)
             retries, waiter.retries = waiter.retries, set()
+            while waiter.brought and not retries:
+                brought = waiter.brought.popleft()
+                if brought.take():
+                    retries.add(brought.place)
             for place in retries:
                 self._unless_closed(partial(self._retry, waiter, place))
 
     def _retry(self, waiter: Waiter, place: Place) -> None:
-        if not waiter.is_gone and not waiter.claims:
+        if waiter.claims:
+            waiter.retries.add(place)
+        elif not waiter.is_gone:
             self._try([waiter], place, Push(frozenset((waiter.form.waits,)), 1))
 
     def retry_in_a_while(self, waiter: Waiter, place: Place) -> None:
@@ -228,7 +234,8 @@ class Parking:
 
         Those who are to be served by an earlier write are passed over. Where nobody knows whether
         they will be, or where nobody else is there, all wait for that; with ``only_free`` nobody
-        is tried for then. ``but``: not for this one.
+        is tried for then. Where only new clients are there, the first of them whose first try
+        fails is tried for again, and nobody is held up. ``but``: not for this one.
         """
         slots: dict[object, _Slot] = {}
         is_one_slot = len(push.waits) == 1 and not push.waits & _OF_STREAMS
@@ -249,12 +256,15 @@ class Parking:
         later: list[Waiter] = []
         for slot in slots.values():
             now += slot.now
-            if slot.need == 0 and not slot.rest:
-                for waiter in slot.passed:
-                    waiter.retries.add(place)
-            else:
-                later += slot.passed
-                later += slot.rest
+            if slot.rest or (slot.need != 0 and not slot.new):
+                later += slot.passed + slot.new + slot.rest
+                continue
+            for waiter in slot.passed:
+                waiter.retries.add(place)
+            if slot.need != 0:
+                brought = Brought(place, slot.need)
+                for waiter in slot.new:
+                    waiter.brought.append(brought)
         attempts: list[Attempt] = []
         if now:
             attempts += self._try(now, place, push)
@@ -288,7 +298,7 @@ class Parking:
                 continue
             chained = self._serve(to, ONE_ELEMENT, only_free=True, but=waiter)
             if chained:
-                attempt.chained.add(to)
+                attempt.chained.add(waiter)
                 found += chained
         return found
 
@@ -366,21 +376,25 @@ _OF_STREAMS = frozenset((Waits.STREAM, Waits.GROUP))
 class _Slot:
     """Who of those that take from each other is to be tried for behind a write.
 
-    now: they are free. passed: an earlier write serves them, unless it fails. rest: nobody knows
-    whether the first of them has been served, so all of them wait for that.
+    now: they are free. passed: an earlier write serves them, unless it fails. new: their first
+    try is under way, so that nobody can tell whether they came before the write or behind it.
+    rest: nobody knows whether the first of them has been served, so all of them wait for that.
     """
 
-    __slots__ = ("need", "now", "passed", "rest")
+    __slots__ = ("need", "new", "now", "passed", "rest")
 
     def __init__(self, need: int | None) -> None:
         self.need = need
         self.now: list[Waiter] = []
         self.passed: list[Waiter] = []
+        self.new: list[Waiter] = []
         self.rest: list[Waiter] = []
 
     def take(self, waiter: Waiter) -> None:
         claims = waiter.claims
-        if claims and claims[-1].is_sure and not self.rest:
+        if claims and not waiter.is_parked and not self.rest:
+            self.new.append(waiter)
+        elif claims and claims[-1].is_sure and not self.rest:
             self.passed.append(waiter)
         elif claims:
             self.rest.append(waiter)

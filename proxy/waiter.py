@@ -27,19 +27,38 @@ if TYPE_CHECKING:
 _FAR_S = 10.0 * 366 * 86400
 
 
+class Brought:
+    """What a write brings to clients whose first try is under way: ``left`` of them, or nobody
+    knows how many (None)."""
+
+    __slots__ = ("left", "place")
+
+    def __init__(self, place: Place, left: int | None) -> None:
+        self.place = place
+        self.left = left
+
+    def take(self) -> bool:
+        """Whether there may be something for one more."""
+        if self.left is None:
+            return True
+        self.left -= 1
+        return self.left >= 0
+
+
 class Waiter:
     """See the module's docstring.
 
     places: what it waits on, in the order of the command. slot: those of one slot take from each
     other. claims: the tries that it is named in, in the order of their tickets; only the first of
     them may be sent. retries: places that were written while a try was under way, and whose
-    elements others were tried for.
+    elements others were tried for. brought: what was written while its first try was under way,
+    by nobody knows which of the two comes first.
     """
 
     __slots__ = (
-        "claims", "command", "db", "deadline", "destination", "form", "is_expired", "is_over",
-        "is_parked", "parking", "places", "request", "retries", "session", "short", "slot",
-        "then", "timer",
+        "brought", "claims", "command", "db", "deadline", "destination", "form", "is_expired",
+        "is_over", "is_parked", "parking", "places", "request", "retries", "session", "short",
+        "slot", "then", "timer",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +84,7 @@ class Waiter:
             self.slot = group_of(request)
         self.claims: deque[Attempt] = deque()
         self.retries: set[Place] = set()
+        self.brought: deque[Brought] = deque()
         self.deadline: float | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.is_parked = False

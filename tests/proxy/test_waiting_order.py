@@ -138,20 +138,41 @@ async def test_a_try_that_brings_nothing_then_a_push_serves_who_came_first(
         await parked(mirrored, 1)
 
 
-async def test_a_push_while_the_first_try_is_unanswered_serves_that_client(
+async def test_pushes_while_first_tries_are_unanswered_serve_those_clients(
     mirrored: Proxied, wires: Wires
 ) -> None:
-    async with mirrored.client(3) as (worker, producer, thief):
-        await thief.call("GET x")
+    async with mirrored.client(4) as (first, second, one, other):
+        await one.call("GET x")
         wires.hold_replies(lane(mirrored))
-        worker.send("BLPOP q 0")
-        await tried_for(mirrored)
-        producer.send("RPUSH q a")
-        await until(lambda: mirrored.proxy.table.active == 3)
-        thief.send("LPOP q")
+        for worker in (first, second):
+            worker.send("BLPOP q 0")
+        await tried_for(mirrored, 2)
+        one.send("RPUSH q a")
+        other.send("RPUSH q b")
+        await until(lambda: mirrored.proxy.table.active == 4)
         wires.release_replies(lane(mirrored))
+        assert await first.replies(1) == [JOB % b"a"]
+        assert await second.replies(1) == [JOB % b"b"]
+        await parked(mirrored, 0)
+
+
+async def test_a_client_leaves_while_its_first_try_is_unanswered_and_others_wait_for_that(
+    mirrored: Proxied, wires: Wires
+) -> None:
+    async with mirrored.client(3) as (leaving, worker, producer):
+        await producer.call("GET x")
+        wires.hold_replies(lane(mirrored))
+        leaving.send("BLPOP q 0")
+        await tried_for(mirrored)
+        (session,) = [each for each in mirrored.proxy.sessions if each.waiter is not None]
+        session.transport.abort()
+        await until(lambda: session.is_closed)
+        wires.release_replies(lane(mirrored))
+        await parked(mirrored, 0)
+        worker.send("BLPOP q 0")
+        await parked(mirrored, 1)
+        assert await producer.call("RPUSH q a") == b":1\r\n"
         assert await worker.replies(1) == [JOB % b"a"]
-        assert await thief.replies(1) == [b"$-1\r\n"]
 
 
 async def test_pushes_that_fail_and_one_that_does_not_while_they_are_unanswered(
