@@ -234,9 +234,12 @@ async def test_a_store_that_lets_nobody_be_called_back_closes_who_waits(
     worker.send("BLPOP", "q", 0)
     await waits_in_the_store(migration)
     migration.source.cli("ACL", "SETUSER", "default", "-client")
-    await migration.mirroring()
-    with pytest.raises(ConnectionError):
-        await worker.reply()
-    assert await other.call("RPUSH", "q", "job") == 1
-    assert await migration.differences() == []
-    assert await other.call("LLEN", "q") == 1
+    try:
+        await migration.mirroring()
+        with pytest.raises(ConnectionError):
+            await worker.reply()
+        assert await other.call("RPUSH", "q", "job") == 1
+        assert await migration.differences() == []
+        assert await other.call("LLEN", "q") == 1
+    finally:
+        migration.source.cli("ACL", "SETUSER", "default", "+client")
