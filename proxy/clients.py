@@ -14,6 +14,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from . import profile, tracking
+from .commands.keys import whole_number
 from .resp import Request, encode_command, is_error, parse
 from .resp import request as made
 from .resp.encoder import OK, integer, verbatim
@@ -334,19 +335,18 @@ def kill_that_finds_nobody(request: Request) -> bytes:
 def serve_unblock(session: Session, request: Request) -> bool:
     """CLIENT UNBLOCK. False: it cannot go yet."""
     args = request.args()
-    number = args[2]
-    is_number = number.removeprefix(b"-").isdigit()
-    if is_number:
+    number = whole_number(args[2])
+    if number is not None and abs(number) < 2**63:
         # Of one that waits in the proxy the store knows nothing, and this number nobody has.
         args[2] = b"0"
 
     def then(frame: bytes) -> None:
-        if is_error(frame) or not is_number:
+        if is_error(frame) or number is None:
             session.answer(frame)
             return
         session.hold()
         is_wrong = request.argc > 3 and args[3].upper() == b"ERROR"
-        session.proxy.parking.unblock(int(number), is_wrong, told)
+        session.proxy.parking.unblock(number, is_wrong, told)
 
     def told(was_waiting: bool) -> None:
         session.answer(integer(was_waiting))

@@ -8,29 +8,33 @@ import pytest
 import pytest_asyncio
 
 from tests.servers import ENGINES, REDIS_6, VALKEY_9, Pair, ServerPool
-from tests.surface.stage import Stage
+from tests.surface.stage import Doing, Stage
 
-IDLE = [(Pair(engine, VALKEY_9), False) for engine in ENGINES]
-MIRRORING = [(Pair(engine, VALKEY_9), True) for engine in ENGINES] + [
-    (Pair(REDIS_6, REDIS_6), True)
+STAGES = [
+    *((Pair(engine, VALKEY_9), Doing.IDLE) for engine in ENGINES),
+    *((Pair(engine, VALKEY_9), Doing.MIRRORING) for engine in ENGINES),
+    (Pair(REDIS_6, REDIS_6), Doing.MIRRORING),
+    (Pair(VALKEY_9, VALKEY_9), Doing.SHIFTED),
+    (Pair(REDIS_6, VALKEY_9), Doing.FLIPPED),
+    (Pair(VALKEY_9, VALKEY_9), Doing.FLIPPED),
 ]
 
 
-def _name(param: tuple[Pair, bool]) -> str:
-    pair, is_mirroring = param
-    return str(pair) if is_mirroring else f"{pair.source} idle"
+def _name(param: tuple[Pair, Doing]) -> str:
+    return f"{param[0]} {param[1].value}"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=IDLE + MIRRORING, ids=_name)
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=STAGES, ids=_name)
 async def stage(
     request: pytest.FixtureRequest,
     server_pool: ServerPool,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Stage]:
-    pair, is_mirroring = request.param
-    servers = [server_pool.take(engine) for engine in (pair.source, pair.source, pair.target)]
-    stage = Stage(*servers, tmp_path_factory.mktemp("surface") / "state")
-    await stage.open(is_mirroring=is_mirroring)
+    pair, doing = request.param
+    primary = pair.target if doing is Doing.FLIPPED else pair.source
+    servers = [server_pool.take(engine) for engine in (primary, pair.source, pair.target)]
+    stage = Stage(*servers, tmp_path_factory.mktemp("surface") / "state", doing)
+    await stage.open()
     yield stage
     await stage.close()
     for server in servers:

@@ -6,6 +6,7 @@ all stores. Each conversation has keys of its own, so what one leaves behind is 
 
 from __future__ import annotations
 
+import enum
 import itertools
 import re
 import time
@@ -20,7 +21,7 @@ from tests.servers import Server
 from tests.surface.comparison import differences
 from tests.surface.conversation import Conversation, Mark, Words
 from tests.surface.corpus import KNOWN, lines
-from tests.surface.forms import errors, told
+from tests.surface.forms import Forms
 from tests.surface.wires import Direct, Proxied
 
 USERS = {
@@ -30,39 +31,55 @@ USERS = {
     "multi": "on >pw ~few:* -@all +get +set +multi +exec +discard +watch +unwatch",
     "off": "off >pw ~* +@all",
 }
+LIBRARY = "#!lua name=restored\nredis.register_function('restored', function() return 1 end)"
 # Of a relative expiry: one side was told it later.
 TOLERANCE_MS = 60_000
 
 
-class Stage:
-    """`is_mirroring`: a migration to `target` runs meanwhile."""
+class Doing(enum.Enum):
+    """What the proxy does meanwhile."""
 
-    def __init__(self, direct: Server, source: Server, target: Server, state: Path) -> None:
-        self._servers = (direct, source)
+    IDLE = "idle"
+    MIRRORING = "mirroring"
+    SHIFTED = "reads shifted"
+    """It mirrors, and the secondary serves all reads of settled keys."""
+    FLIPPED = "flipped"
+    """The target is the primary, and its effects go to the source."""
+
+
+class Stage:
+    """`direct` is asked itself; it is of the engine of the primary."""
+
+    def __init__(
+        self, direct: Server, source: Server, target: Server, state: Path, doing: Doing
+    ) -> None:
+        primary = target if doing is Doing.FLIPPED else source
+        assert direct.engine == primary.engine
+        self._servers = (direct, primary)
         self._migration = Migration(source, target, state)
-        self._is_mirroring = False
+        self._doing = doing
         self._told = 0
         self._random: list[bytes] = []
 
-    async def open(self, *, is_mirroring: bool) -> None:
-        for server in (*self._servers, self._migration.target):
+    async def open(self) -> None:
+        migration, (direct, _) = self._migration, self._servers
+        for server in (direct, migration.source, migration.target):
             for name, rules in USERS.items():
                 server.cli("ACL", "SETUSER", name, *rules.split())
-        await self._migration.open()
-        direct = self._servers[0]
-        known = dict(KNOWN)
-        direct.cli("SET", "dumped", "a value")
-        known[b"dumped"] = direct.cli("DUMP", "dumped")
-        direct.cli("DEL", "dumped")
-        self._words = Words(int(time.time() * 1000), known)
+        self._words = Words(int(time.time() * 1000), KNOWN | _payloads(direct))
+        self._forms = Forms(self._words)
         self._table = CommandTable()
         self._table.complete(direct.cli("COMMAND"))
+        await migration.open()
         self._direct = Direct(direct.port, self._words)
-        self._proxied = Proxied(self._migration.port, self._words)
+        self._proxied = Proxied(migration.port, self._words)
         await self._proxied.open()
-        self._is_mirroring = is_mirroring
-        if is_mirroring:
-            await self._migration.mirroring()
+        if self._doing is not Doing.IDLE:
+            await migration.verified()
+        if self._doing is Doing.SHIFTED:
+            await migration.controller.shift(100)
+        if self._doing is Doing.FLIPPED:
+            await migration.cutover()
 
     async def close(self) -> None:
         self._direct.close()
@@ -72,8 +89,8 @@ class Stage:
     async def perform(self, group: str) -> list[str]:
         """What was different, in words."""
         said = lines(group)
-        spoken = [each for line in said for each in told(line, self._table, self._words)]
-        spoken += errors(said, self._table, self._words)
+        spoken = [each for line in said for each in self._forms.told(line)]
+        spoken += self._forms.errors(said)
         problems: list[str] = []
         for each in spoken:
             problems += await self._speak(each)
@@ -92,14 +109,15 @@ class Stage:
 
     async def _stores_differ(self) -> list[str]:
         problems = []
-        if self._is_mirroring:
-            problems += [f"target: {each}" for each in await self._migration.differences()]
-        direct, source = [
+        migration = self._migration
+        if self._doing is not Doing.IDLE and _can_hold_all(migration):
+            problems += [f"between sides, {each}" for each in await migration.differences()]
+        direct, primary = [
             await Bulk.open(Endpoint.parse(server.url, "test")) for server in self._servers
         ]
         try:
-            here, there = await all_keys(direct), await all_keys(source)
-            comparer = Comparer(direct, source, ("the server", "the proxy's source"))
+            here, there = await all_keys(direct), await all_keys(primary)
+            comparer = Comparer(direct, primary, ("the server", "the proxy's primary"))
             for db in here.keys() | there.keys():
                 keys = [
                     key
@@ -112,8 +130,27 @@ class Stage:
                         self._random.append(each.key)  # said once
         finally:
             direct.close()
-            source.close()
+            primary.close()
         return problems
+
+
+def _payloads(server: Server) -> dict[bytes, bytes]:
+    """What it takes for RESTORE and FUNCTION RESTORE; it is empty behind it."""
+    server.cli("SET", "k", "a value")
+    payloads = {b"dumped": server.cli("DUMP", "k")}
+    server.cli("DEL", "k")
+    if server.engine.version[0] >= 7:
+        server.cli("FUNCTION", "LOAD", LIBRARY)
+        payloads[b"functions"] = server.cli("FUNCTION", "DUMP")
+        server.cli("FUNCTION", "FLUSH")
+    return payloads
+
+
+def _can_hold_all(migration: Migration) -> bool:
+    """Whether the secondary knows all that the primary does: times of fields of hashes, that is."""
+    primary, secondary = migration.proxy.primary, migration.proxy.primary.other
+    engines = [server.engine.version for server in (migration.source, migration.target)]
+    return engines[primary] <= engines[secondary] or engines[primary] < (9,)
 
 
 def _is_later(what: str) -> bool:

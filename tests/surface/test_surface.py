@@ -14,7 +14,7 @@ import pytest
 
 from tests.servers import VALKEY_9, Engine, Server, every_engine
 from tests.surface.corpus import GROUPS
-from tests.surface.stage import Stage
+from tests.surface.stage import Doing, Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -32,8 +32,8 @@ async def test_replies_before_login_are_those_of_a_server(
     engine: Engine, server_factory: Callable[..., Server], tmp_path: Path
 ) -> None:
     servers = [server_factory(each, password="pw") for each in (engine, engine, VALKEY_9)]
-    stage = Stage(*servers, tmp_path / "state")
-    await stage.open(is_mirroring=False)
+    stage = Stage(*servers, tmp_path / "state", Doing.IDLE)
+    await stage.open()
     problems = await stage.perform("login")
     await stage.close()
     if problems:

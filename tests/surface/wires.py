@@ -142,15 +142,16 @@ class _ProxiedClient(asyncio.Protocol):
         if not self._is_closed:
             self._transport.write(data)
 
-    async def has(self, count: int) -> None:
-        """Waits for so many frames, or the deadline: what is missing shows in the comparison."""
+    async def has(self, count: int) -> bool:
+        """Waits for so many frames. Whether they came: the comparison shows what did not."""
         try:
             async with asyncio.timeout(DEADLINE_S):
-                while len(self.frames) < count:
+                while len(self.frames) < count and not self._is_closed:
                     self._came.clear()
                     await self._came.wait()
         except TimeoutError:
             pass
+        return len(self.frames) >= count
 
     async def call(self, data: bytes) -> None:
         self.send(data)
@@ -180,7 +181,8 @@ class Proxied:
         self._control.close()
 
     async def replay(self, conversation: Conversation, prefix: bytes, record: Record) -> Record:
-        """As many frames a turn as in the record, if they come; surplus ones are at the end."""
+        """As many frames a turn as in the record; surplus ones are at the end. It ends early when
+        some do not come."""
         clients = {name: await _ProxiedClient.open(self._port) for name in conversation.clients}
         try:
             if conversation.resp == 3:
@@ -192,9 +194,10 @@ class Proxied:
                 clients[turn.client].send(data)
                 if not any(wanted.values()):
                     await self._all_read()
-                for name, frames in wanted.items():
-                    await clients[name].has(len(frames))
+                came = [await clients[n].has(len(frames)) for n, frames in wanted.items()]
                 answers.append({n: clients[n].taken(len(frames)) for n, frames in wanted.items()})
+                if not all(came):
+                    return answers
             await self._all_read()
             for name, frames in record[-1].items():
                 await clients[name].has(len(frames))
