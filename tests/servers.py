@@ -97,6 +97,8 @@ class ServerPool:
             server.stop()
 
     def _reset(self, server: Server) -> None:
+        # First, or the rest may not be done.
+        server.cli("ACL", "SETUSER", "default", "reset", "on", "nopass", "~*", "&*", "+@all")
         with contextlib.suppress(hiredis.ReplyError):
             server.cli("CLIENT", "UNPAUSE")
         server.cli("REPLICAOF", "NO", "ONE")
@@ -106,7 +108,6 @@ class ServerPool:
         for user in server.cli("ACL", "USERS"):
             if user != b"default":
                 server.cli("ACL", "DELUSER", user)
-        server.cli("ACL", "SETUSER", "default", "reset", "on", "nopass", "~*", "&*", "+@all")
         for name, value in _config(server).items():
             wanted = self._configs[server].get(name)
             if wanted is not None and value != wanted:

@@ -1,14 +1,15 @@
 """What every program of this folder says to the test, here for those in Python.
 
 A program is started with `PORT NAME FEATURES`: where the proxy listens, the prefix of its keys,
-and the features that it uses, separated by commas. Ten times a second it prints one JSON line,
+and the features that it uses, separated by commas. It prints one JSON line when it could begin,
+and then ten times a second,
 
     {"done": {feature: rounds}, "errors": [...], "wrong": [...]}
 
-and when its standard input ends it finishes what is under way, looks at the sums, prints a last
-line and ends. An *error* is whatever the client raises; *wrong* is a reply that is not what the
-program's own model of its keys says. Retries and reconnecting are off, so nothing is hidden; a
-feature's first error ends that feature.
+It begins when there is a line on its standard input, and when that ends it finishes what is under
+way, looks at the sums, prints a last line and ends. An *error* is whatever the client raises;
+*wrong* is a reply that is not what the program's own model of its keys says. Retries and
+reconnecting are off, so nothing is hidden; a feature's first error ends that feature.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from typing import Any
 
 # Between two rounds of one worker: all clients share a small machine with two stores.
-PACE_S = 0.02
+PACE_S = 0.1
 BEAT_S = 0.1
 # What a program may take to finish once it is told to.
 GRACE_S = 20.0
@@ -46,10 +47,13 @@ class Load:
         self.done: Counter[str] = Counter(dict.fromkeys(sys.argv[3].split(","), 0))
         self.errors: list[str] = []
         self.wrong: list[str] = []
+        self.beginning = threading.Event()
         self.stopping = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
+        sys.stdin.readline()
+        self.beginning.set()
         sys.stdin.read()
         self.stopping.set()
 
@@ -112,6 +116,8 @@ class Load:
             feature: threading.Thread(target=guarded, args=(feature,), daemon=True)
             for feature in self.done
         }
+        self.say()
+        self.beginning.wait()
         for thread in threads.values():
             thread.start()
         while not self.stopping.wait(BEAT_S):
@@ -138,6 +144,8 @@ class Load:
             except Exception as error:
                 self.failed(feature, error)
 
+        self.say()
+        await asyncio.to_thread(self.beginning.wait)
         tasks = {f: asyncio.create_task(guarded(f), name=f) for f in self.done}
         while not self.stopping.is_set():
             self.say()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -56,6 +57,16 @@ def _tool(name: str) -> str:
     if path is None:
         raise Unavailable(f"there is no {name} on this machine")
     return path
+
+
+def _redis_tool(name: str, module: str) -> Callable[[], list[str]]:
+    def command() -> list[str]:
+        said = subprocess.run([_tool(name), "--version"], capture_output=True, text=True).stdout
+        if int(re.findall(r"\d+", said)[0]) < 7:
+            raise Unavailable(f"{said.strip()} is too old: 7.0 has the options that are used")
+        return _python(module)()
+
+    return command
 
 
 _one_at_a_time: defaultdict[str, Lock] = defaultdict(Lock)
@@ -120,7 +131,23 @@ def _go(protocol: int) -> Callable[[], list[str]]:
     return command
 
 
-CLIENTS = (
+def _java(program: str, protocol: int) -> Callable[[], list[str]]:
+    def command() -> list[str]:
+        java, javac, maven = _tool("java"), _tool("javac"), _tool("mvn")
+        libraries = ["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"]
+        sources = [source.name for source in (HERE / "java").glob("*.java")]
+        place = _installed(
+            "java", [maven, *libraries], [javac, "-nowarn", "-cp", "lib/*", *sources]
+        )
+        # Many short-lived processes on a small machine: start soon, optimize little.
+        quick = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        return [java, *quick, "-cp", f"{place}:{place}/lib/*", program, str(protocol)]
+
+    return command
+
+
+# At work at once, in one migration.
+APPLICATIONS = (
     Client("redis-py-resp2", _python("redis_py", "2")),
     Client("redis-py-resp3", _python("redis_py", "3"), (*COMMON, "cache")),
     Client("redis-py-asyncio-resp2", _python("redis_py_asyncio", "2")),
@@ -132,7 +159,27 @@ CLIENTS = (
     # Its MONITOR takes nothing but RESP2.
     Client("go-redis-resp2", _go(2), (*COMMON, "monitor")),
     Client("go-redis-resp3", _go(3), (*COMMON, "cache")),
+    Client("jedis-resp2", _java("JedisProgram", 2)),
+    Client("jedis-resp3", _java("JedisProgram", 3), (*COMMON, "cache")),
+    Client("lettuce-resp2", _java("LettuceProgram", 2)),
+    Client("lettuce-resp3", _java("LettuceProgram", 3), (*COMMON, "cache")),
 )
+TOOLS = (
+    Client(
+        "redis-cli",
+        _redis_tool("redis-cli", "redis_cli"),
+        (
+            *("sessions", "transactions", "commands", "pipe", "scan", "sizes"),
+            *("pubsub", "blocking", "scripts", "monitor"),
+        ),
+    ),
+    Client(
+        "redis-benchmark",
+        _redis_tool("redis-benchmark", "redis_benchmark"),
+        ("plain", "pipelined", "threads", "resp3"),
+    ),
+)
+GROUPS = {"applications": APPLICATIONS, "tools": TOOLS}
 
 
 class Running:
@@ -141,6 +188,7 @@ class Running:
     def __init__(self, client: Client, process: asyncio.subprocess.Process, log: Path) -> None:
         self.client = client
         self.said: dict[str, Any] = {"done": {}, "errors": [], "wrong": []}
+        self.is_ready = asyncio.Event()
         self._process = process
         self._log = log
         self._reader = asyncio.create_task(self._read())
@@ -164,7 +212,16 @@ class Running:
     async def _read(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            self.said = json.loads(line)
+            try:
+                self.said = json.loads(line)
+            except ValueError:
+                self.said["errors"].append(f"it said {line!r}")
+            self.is_ready.set()
+        self.is_ready.set()
+
+    def begin(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"begin\n")
 
     @property
     def done(self) -> dict[str, int]:

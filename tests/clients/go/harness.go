@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	pace  = 20 * time.Millisecond
+	pace  = 100 * time.Millisecond
 	beat  = 100 * time.Millisecond
 	grace = 20 * time.Second
 )
@@ -45,6 +45,7 @@ type load struct {
 	protocol, port int
 	name           string
 	features       []string
+	beginning      chan struct{}
 	stopping       chan struct{}
 
 	mutex  sync.Mutex
@@ -55,12 +56,13 @@ type load struct {
 
 func newLoad() *load {
 	l := &load{
-		name:     os.Args[3],
-		features: strings.Split(os.Args[4], ","),
-		stopping: make(chan struct{}),
-		done:     map[string]int{},
-		errors:   []string{},
-		wrong:    []string{},
+		name:      os.Args[3],
+		features:  strings.Split(os.Args[4], ","),
+		beginning: make(chan struct{}),
+		stopping:  make(chan struct{}),
+		done:      map[string]int{},
+		errors:    []string{},
+		wrong:     []string{},
 	}
 	l.protocol, _ = strconv.Atoi(os.Args[1])
 	l.port, _ = strconv.Atoi(os.Args[2])
@@ -68,6 +70,8 @@ func newLoad() *load {
 		l.done[feature] = 0
 	}
 	go func() {
+		os.Stdin.Read(make([]byte, 1))
+		close(l.beginning)
 		io.Copy(io.Discard, os.Stdin)
 		close(l.stopping)
 	}()
@@ -154,6 +158,8 @@ func (l *load) say() {
 
 // run has all features at work until the end, and then the time to finish.
 func (l *load) run(features map[string]func()) {
+	l.say()
+	<-l.beginning
 	ended := make(chan string, len(l.features))
 	ending := map[string]bool{}
 	for _, feature := range l.features {

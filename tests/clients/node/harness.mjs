@@ -2,7 +2,7 @@
 
 import { isDeepStrictEqual } from "node:util";
 
-const PACE_MS = 20;
+const PACE_MS = 100;
 const BEAT_MS = 100;
 const GRACE_MS = 20_000;
 
@@ -27,6 +27,7 @@ export class Load {
     this.done = Object.fromEntries(this.features.map((feature) => [feature, 0]));
     this.errors = [];
     this.wrong = [];
+    this.beginning = new Promise((resolve) => process.stdin.once("data", resolve));
     this.stopping = new Promise((resolve) => process.stdin.on("close", resolve).resume());
     this.stopped = false;
     this.stopping.then(() => (this.stopped = true));
@@ -61,6 +62,8 @@ export class Load {
 
   // All features at once until the end; then the process ends.
   async run(features) {
+    this.say();
+    await Promise.race([this.beginning, this.stopping]);
     const beat = setInterval(() => this.say(), BEAT_MS);
     const ending = new Set(this.features);
     const running = this.features.map((feature) =>
