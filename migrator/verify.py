@@ -29,6 +29,8 @@ SCAN_COUNT = 400
 WORKERS = 3
 # A key that is touched this often while it is compared is compared under a ticket.
 PATIENCE = 5
+# So many of a page at a time: each of its writers waits for one look.
+ALONE_AT_ONCE = 16
 # A mirror that is so far behind belongs to a store that hangs.
 HANGS_MS = 1000.0
 SAMPLES_KEPT = 20
@@ -98,7 +100,10 @@ class Verification:
             known, others = group_error.split(ENDS)
             if known is None or others is not None:
                 raise
-            raise VerificationAborted(str(known.exceptions[0])) from group_error
+            first: Exception = known
+            while isinstance(first, ExceptionGroup):
+                first = first.exceptions[0]
+            raise VerificationAborted(str(first)) from group_error
         return self.progress.mismatches == 0
 
     async def _feed_work(
@@ -160,8 +165,7 @@ class Verification:
             if self._proxy.primary is not self._primary:
                 raise VerificationAborted("the primary has changed")
             if rounds > PATIENCE:
-                for key in left:
-                    await self._compare_alone(comparer, db, key)
+                await self._compare_each_alone(comparer, db, left)
                 return
             if rounds > 1:
                 # Give the repair, and whoever writes, a moment.
@@ -207,6 +211,18 @@ class Verification:
         unproven = self._proxy.table.unproven
         places = ((key, place_of(db, key)) for key in keys)
         return [key for key, place in places if place not in touched and place not in unproven]
+
+    async def _compare_each_alone(self, comparer: Comparer, db: int, keys: list[bytes]) -> None:
+        """Some at once: each waits for answers most of the time, and nobody for another's."""
+        left = iter(keys)
+
+        async def work() -> None:
+            for key in left:
+                await self._compare_alone(comparer, db, key)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(ALONE_AT_ONCE, len(keys))):
+                group.create_task(work(), name="verify alone")
 
     async def _compare_alone(self, comparer: Comparer, db: int, key: bytes) -> None:
         """Compare a key that is written all the time: its writers wait for one look."""
