@@ -7,7 +7,7 @@ of invalidations in either protocol.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from .resp.encoder import NULL_BULK, bulk
@@ -107,6 +107,11 @@ def shown(options: Options | None, frame: bytes) -> bytes:
 def is_broken_redirect(frame: bytes) -> bool:
     """The client that invalidations were redirected to is gone."""
     return _BROKEN.fullmatch(frame) is not None
+
+
+def invalidation(keys: Collection[bytes]) -> bytes:
+    """The push that names them."""
+    return _PUSH + b"*%d\r\n" % len(keys) + b"".join(bulk(key) for key in keys)
 
 
 def as_message(frame: bytes) -> bytes:

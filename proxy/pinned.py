@@ -17,6 +17,7 @@ from .invalidations import (
     EVERYTHING,
     Options,
     as_message,
+    invalidation,
     is_broken_redirect,
     is_invalidation,
     shown,
@@ -27,7 +28,7 @@ from .own import select
 from .resp import is_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from .server import Proxy, User
     from .session import Session
@@ -39,6 +40,8 @@ AT_A_TIME = 500
 SHOWN = 5
 NO_TOUCH = (b"CLIENT", b"NO-TOUCH", b"ON")
 POLL_S = 0.001
+# Keys of one client that are told one by one at a flip.
+KNOWN = 10_000
 
 
 class Wire:
@@ -89,7 +92,8 @@ class Pinned:
     """See the module's docstring. It is the session's once the store has agreed."""
 
     __slots__ = (
-        "_next", "_wire", "is_asking", "is_broken", "leaves_no_trace", "options", "session",
+        "_next", "_read", "_wire", "is_asking", "is_broken", "leaves_no_trace", "options",
+        "session",
     )  # fmt: skip
 
     def __init__(self, session: Session) -> None:
@@ -102,6 +106,8 @@ class Pinned:
         self.is_broken = False
         # The client has asked for something, and the store has not answered.
         self.is_asking = False
+        # Keys that it may have in its cache: those that are seen to be read.
+        self._read: dict[bytes, None] = {}
         self._next: Wire | None = None
         self._wire = Wire(
             proxy, proxy.primary, session.user, session.resp, self._pushed, self._lost
@@ -111,6 +117,16 @@ class Pinned:
         """The connection to the primary, in the client's database."""
         select(self._wire.lane, session.db)
         return self._wire.lane
+
+    def reads(self, keys: Sequence[bytes]) -> None:
+        """The client is about to read these keys."""
+        if self.options is None or self.options.is_broadcast:
+            return
+        read = self._read
+        for key in keys:
+            read[key] = None
+        while len(read) > KNOWN:
+            del read[next(iter(read))]
 
     def ask(self, raw: bytes, then: Callable[[bytes], None]) -> None:
         """Send a command of the client's, which is held until it is answered."""
@@ -225,7 +241,11 @@ class Pinned:
         new.go_live(self._pushed, self._lost)
         old.close()
         options = self.options
+        read, self._read = self._read, {}
         if options is not None and options.redirect is None and session.resp == 3:
+            # There are clients that understand keys only (the cache of Lettuce).
+            if read:
+                session.push(invalidation(read))
             session.push(EVERYTHING)
         lane = self.lane(session)
         if isinstance(session.mode, Caching):

@@ -285,7 +285,9 @@ class Session(Client):
             return self.refuse(local.noauth(request))
         kind = command.kind
         if kind is _READ:
-            if self.plane.splits_reads and self.pinned is None:
+            if self.pinned is not None:
+                self.pinned.reads(command.keys(request))
+            elif self.plane.splits_reads:
                 return self._read(command, request)
             return self.ask(request, _READS)
         if kind is _WRITE:
