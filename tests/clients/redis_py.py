@@ -121,7 +121,7 @@ def scan() -> None:
     members = {f"m{i}": i for i in range(600)}
     r.zadd(load.key("many"), members)
     for _ in load.rounds("scan"):
-        same(set(r.scan_iter(load.key("scanned", "*"), count=40)), keys.keys(), "SCAN")
+        same(set(r.scan_iter(load.key("scanned", "*"), count=200)), keys.keys(), "SCAN")
         same({m for m, _ in r.zscan_iter(load.key("many"), count=100)}, members.keys(), "ZSCAN")
 
 

@@ -121,7 +121,7 @@ async def scan() -> None:
     fields = {f"f{i}": str(i) for i in range(600)}
     await r.hset(load.key("many"), mapping=fields)
     async for _ in load.arounds("scan"):
-        found = {key async for key in r.scan_iter(load.key("scanned", "*"), count=40)}
+        found = {key async for key in r.scan_iter(load.key("scanned", "*"), count=200)}
         same(found, keys.keys(), "SCAN")
         same({f: v async for f, v in r.hscan_iter(load.key("many"), count=99)}, fields, "HSCAN")
 

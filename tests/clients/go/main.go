@@ -188,7 +188,7 @@ func scan() {
 	ok("HSET", r.HSet(ctx, l.key("many"), fields).Err())
 	l.rounds("scan", func(int) {
 		found := map[string]bool{}
-		all := r.Scan(ctx, 0, l.key("scanned", "*"), 40).Iterator()
+		all := r.Scan(ctx, 0, l.key("scanned", "*"), 200).Iterator()
 		for all.Next(ctx) {
 			found[all.Val()] = true
 		}

@@ -162,7 +162,7 @@ final class JedisProgram {
         r.hset(load.key("many"), fields);
         load.rounds("scan", n -> {
             Set<String> found = new HashSet<>();
-            ScanParams some = new ScanParams().match(load.key("scanned", "*")).count(40);
+            ScanParams some = new ScanParams().match(load.key("scanned", "*")).count(200);
             String cursor = ScanParams.SCAN_POINTER_START;
             do {
                 ScanResult<String> part = r.scan(cursor, some);

@@ -179,7 +179,7 @@ final class LettuceProgram {
         r.hset(load.key("many"), fields);
         load.rounds("scan", n -> {
             Set<String> found = new HashSet<>();
-            ScanArgs some = ScanArgs.Builder.matches(load.key("scanned", "*")).limit(40);
+            ScanArgs some = ScanArgs.Builder.matches(load.key("scanned", "*")).limit(200);
             KeyScanCursor<String> keysAt = r.scan(some);
             found.addAll(keysAt.getKeys());
             while (!keysAt.isFinished()) {

@@ -106,7 +106,7 @@ async function scan() {
   await r.hset(load.key("many"), fields);
   for await (const _ of load.rounds("scan")) {
     const found = new Set();
-    for await (const part of r.scanStream({ match: load.key("scanned", "*"), count: 40 }))
+    for await (const part of r.scanStream({ match: load.key("scanned", "*"), count: 200 }))
       for (const key of part) found.add(key);
     same(found, keys, "SCAN");
     const read = {};

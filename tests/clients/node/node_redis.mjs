@@ -126,7 +126,7 @@ async function scan() {
   await r.sAdd(load.key("many"), [...members]);
   for await (const _ of load.rounds("scan")) {
     const found = new Set();
-    for await (const part of r.scanIterator({ MATCH: load.key("scanned", "*"), COUNT: 40 }))
+    for await (const part of r.scanIterator({ MATCH: load.key("scanned", "*"), COUNT: 200 }))
       for (const key of part) found.add(key);
     same(found, keys, "SCAN");
     const read = new Set();
