@@ -42,8 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("keyferry.session")
 
-# Commands of one client that are sent and not answered. More would only make the
-# replies of everybody behind it on the lane later.
+# Commands of one client sent and not answered. More would only make others' replies later.
 MAX_OUTSTANDING = 4096
 # Requests parsed and not sent, at which reading from the client stops.
 MAX_BACKLOG = 2048
@@ -52,8 +51,6 @@ MAX_UNSENT = 1024 * 1024
 MAX_REQUEST = 1024 * 1024 * 1024
 # Bytes of a request that is not kept once it has been served.
 LARGE = 1024
-
-
 # To ask an enum for a member is a search each time.
 _READ, _WRITE, _NODE = Kind.READ, Kind.WRITE, Kind.NODE
 _READS, _WRITES, _OTHERS = CommandClass

@@ -81,11 +81,12 @@ class ServerPool:
         server = idle.pop() if idle else Server(engine)
         if not server.is_running:
             server.start()
+        # Whatever goes wrong with it now, it is ended with the others.
+        self._taken.append(server)
         if server in self._configs:
             self._reset(server)
         else:
             self._configs[server] = _config(server)
-        self._taken.append(server)
         return server
 
     def give_back(self, server: Server) -> None:

@@ -100,7 +100,6 @@ def transactions() -> None:
     key = load.key("block")
     session = Session()
     for n in load.rounds("transactions"):
-        session.ask(f"WATCH {key}", ["OK"])
         session.ask("MULTI", ["OK"])
         session.ask(f"INCR {key}", ["QUEUED"])
         session.ask(f"SADD {key}:s {n}", ["QUEUED"])
