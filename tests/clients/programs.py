@@ -154,7 +154,7 @@ APPLICATIONS = (
     Client("redis-py-asyncio-resp3", _python("redis_py_asyncio", "3")),
     Client("ioredis-resp2", _node("ioredis.mjs", 2)),
     Client("ioredis-resp3", _node("ioredis.mjs", 3)),
-    Client("node-redis-resp2", _node("node_redis.mjs", 2), (*COMMON, "monitor")),
+    Client("node-redis-resp2", _node("node_redis.mjs", 2)),
     Client("node-redis-resp3", _node("node_redis.mjs", 3), (*COMMON, "monitor", "cache")),
     # Its MONITOR takes nothing but RESP2.
     Client("go-redis-resp2", _go(2), (*COMMON, "monitor")),

@@ -167,11 +167,12 @@ async def identity() -> None:
 async def inspection() -> None:
     async with client() as own:
         me = await own.client_id()
-        async for _ in load.arounds("inspection"):
+        async for n in load.arounds("inspection"):
             info = await own.client_info()
             same((int(info["id"]), info["name"]), (me, load.name), "CLIENT INFO")
-            listed = {int(c["id"]): c["name"] for c in await own.client_list()}
-            same(listed.get(me), load.name, "CLIENT LIST")
+            if n % 10 == 1:  # It is long, for all of them are in it.
+                listed = {int(c["id"]): c["name"] for c in await own.client_list()}
+                same(listed.get(me), load.name, "CLIENT LIST")
 
 
 async def queue() -> None:

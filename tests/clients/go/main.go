@@ -263,10 +263,13 @@ func inspection() {
 	own := r.Conn()
 	me, err := own.ClientID(ctx).Result()
 	ok("CLIENT ID", err)
-	l.rounds("inspection", func(int) {
+	l.rounds("inspection", func(n int) {
 		info, err := own.ClientInfo(ctx).Result()
 		ok("CLIENT INFO", err)
 		same([]any{info.ID, info.Name}, []any{me, l.name}, "CLIENT INFO")
+		if n%10 != 1 {
+			return // It is long, for all of them are in it.
+		}
 		list, err := own.ClientList(ctx).Result()
 		ok("CLIENT LIST", err)
 		same(strings.Count("\n"+list, fmt.Sprintf("\nid=%d ", me)), 1, "CLIENT LIST")

@@ -251,6 +251,7 @@ final class LettuceProgram {
             String info = r.clientInfo();
             same(info.startsWith("id=" + me + " "), true, "CLIENT INFO: " + info);
             same(info.contains(" name=" + load.name + " "), true, "CLIENT INFO: " + info);
+            if (n % 10 != 1) return; // It is long, for all of them are in it.
             long listed = r.clientList().lines()
                 .filter(each -> each.startsWith("id=" + me + " ")).count();
             same(listed, 1L, "CLIENT LIST");

@@ -162,9 +162,10 @@ async function identity() {
 async function inspection() {
   const own = connect();
   const me = await own.client("ID");
-  for await (const _ of load.rounds("inspection")) {
+  for await (const n of load.rounds("inspection")) {
     const info = await own.client("INFO");
     same(info.includes(`id=${me} `) && info.includes(` name=${load.name} `), true, info);
+    if (n % 10 !== 1) continue; // It is long, for all of them are in it.
     const list = await own.client("LIST");
     same(list.split("\n").filter((line) => line.startsWith(`id=${me} `)).length, 1, "CLIENT LIST");
   }

@@ -183,9 +183,10 @@ async function identity() {
 async function inspection() {
   const own = await connect();
   const me = await own.clientId();
-  for await (const _ of load.rounds("inspection")) {
+  for await (const n of load.rounds("inspection")) {
     const { id, name } = await own.clientInfo();
     same([id, name], [me, load.name], "CLIENT INFO");
+    if (n % 10 !== 1) continue; // It is long, for all of them are in it.
     const listed = (await own.clientList()).filter((client) => client.id === me);
     same(listed.map((client) => client.name), [load.name], "CLIENT LIST");
   }
