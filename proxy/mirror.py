@@ -422,13 +422,13 @@ class Mirror(Log):
         assert lane is not None
         log.warning("the %s refused a SELECT: the mirror begins anew", self.side.label)
         self.is_connected = False
-        mark = self.table.mark_unproven
+        table = self.table
         for op in lane.ops:
             if isinstance(op, SentFlush) and op.db is not None:
-                self.table.mark_everything_unproven()
+                table.mark_everything_unproven()
             for place in sent_places(op):
-                mark(place)
-                mark(place_of(db, db_and_key(place)[1]))
+                table.mark_unproven(place)
+                table.mark_unproven(place_of(db, db_and_key(place)[1]))
         # Not now: it may be amid a batch of replies.
         self._loop.call_soon(lane.close)
 
