@@ -78,6 +78,8 @@ $(COMPILED): $(INSTALLED) $(SOURCES)
 			test "$$source" -nt "$$so" && rm -f "$$so"; done; done; true
 	@echo "compiling the hot path (a minute or two)"
 	@test ! -f setup.py || $(PY) setup.py --quiet build_ext --inplace --parallel 2 > $(VENV)/compile.log 2>&1 || { \
+		! grep -q CompileError $(VENV)/compile.log || { \
+			echo "Cython cannot compile a module: see $(VENV)/compile.log" >&2; exit 1; }; \
 		echo "no compiled part (see $(VENV)/compile.log): the plain form works, slower"; \
 		find proxy -name '*.so' -delete; }
 	@touch $@
