@@ -52,31 +52,29 @@ def _python(module: str, *arguments: str) -> Callable[[], list[str]]:
     return lambda: [sys.executable, "-m", f"tests.clients.{module}", *arguments]
 
 
-def _tool(name: str) -> str:
+def tool(name: str, at_least: int = 0, ask: str = "--version") -> str:
+    """Where it is. Raises Unavailable, also when its first number is smaller."""
     path = shutil.which(name)
     if path is None:
         raise Unavailable(f"there is no {name} on this machine")
+    if at_least:
+        ended = subprocess.run([path, ask], capture_output=True, text=True, check=False)
+        said = (ended.stdout or ended.stderr).strip()
+        number = re.search(r"\d+", said)
+        if number is None or int(number[0]) < at_least:
+            raise Unavailable(f"{said!r} is older than {name} {at_least}")
     return path
-
-
-def _redis_tool(name: str, module: str) -> Callable[[], list[str]]:
-    def command() -> list[str]:
-        said = subprocess.run([_tool(name), "--version"], capture_output=True, text=True).stdout
-        if int(re.findall(r"\d+", said)[0]) < 7:
-            raise Unavailable(f"{said.strip()} is too old: 7.0 has the options that are used")
-        return _python(module)()
-
-    return command
 
 
 _one_at_a_time: defaultdict[str, Lock] = defaultdict(Lock)
 _failed: dict[str, Unavailable] = {}
 
 
-def _installed(name: str, *steps: list[str]) -> Path:
-    """The folder with copies of the sources of `name`, in which the steps were run once.
+def installed(name: str, fetch: list[str], *build: list[str], limit_s: float = INSTALL_S) -> Path:
+    """The folder with copies of the sources of `name`, after `fetch` and `build` in it.
 
-    Clients that share one ask for it at the same time, and the second finds it done.
+    Clients that share one ask for it at the same time, and the second finds it done. Raises
+    Unavailable when it cannot be fetched; what cannot be built then is a defect.
     """
     place, sources = BUILD / name, sorted((HERE / name).iterdir())
     stamp = place / "installed"
@@ -89,34 +87,47 @@ def _installed(name: str, *steps: list[str]) -> Path:
         place.mkdir(parents=True, exist_ok=True)
         for source in sources:
             shutil.copy(source, place)
-        try:
-            for step in steps:
-                _run(step, place)
-        except Unavailable as error:
-            _failed[name] = error
-            raise
+        failure = run(fetch, place, limit_s)
+        if failure is not None:
+            _failed[name] = Unavailable(failure)
+            raise _failed[name]
+        for step in build:
+            failure = run(step, place, limit_s)
+            assert failure is None, failure
         stamp.write_text(digest)
         return place
 
 
-def _run(step: list[str], place: Path) -> None:
+def run(step: list[str], place: Path, limit_s: float) -> str | None:
+    """Why it failed: the line that names an address, or the last one."""
     said = " ".join((Path(step[0]).name, *step[1:]))
     try:
         ended = subprocess.run(
-            step, cwd=place, capture_output=True, text=True, timeout=INSTALL_S, check=False
+            step, cwd=place, capture_output=True, text=True, timeout=limit_s, check=False
         )
-    except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"{said}: not in {INSTALL_S} s") from error
-    if ended.returncode:
-        lines = (ended.stderr.strip() or ended.stdout.strip() or "?").splitlines()
-        raise Unavailable(f"{said}: {lines[-1]}")
+    except subprocess.TimeoutExpired:
+        return f"{said}: not in {limit_s:g} s"
+    if not ended.returncode:
+        return None
+    lines = (ended.stderr.strip() or ended.stdout.strip() or "?").splitlines()
+    telling = next((line for line in lines if "http" in line), lines[-1])
+    return f"{said}: {telling}"[:500]
+
+
+def _redis_tool(name: str, module: str) -> Callable[[], list[str]]:
+    def command() -> list[str]:
+        tool(name, 7)
+        return _python(module)()
+
+    return command
 
 
 def _node(program: str, protocol: int) -> Callable[[], list[str]]:
     def command() -> list[str]:
-        node, npm = _tool("node"), _tool("npm")
-        quiet = ["--no-package-lock", "--no-audit", "--no-fund", "--prefer-offline"]
-        place = _installed("node", [npm, "install", "--loglevel=error", *quiet])
+        node, npm = tool("node", 20), tool("npm")
+        quiet = ["--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
+        patience = ["--prefer-offline", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+        place = installed("node", [npm, "install", *quiet, *patience])
         return [node, str(place / program), str(protocol)]
 
     return command
@@ -125,20 +136,20 @@ def _node(program: str, protocol: int) -> Callable[[], list[str]]:
 def _go(protocol: int) -> Callable[[], list[str]]:
     def command() -> list[str]:
         # Not another toolchain than the one that is here: that would be a download of its own.
-        build = ["env", "GOTOOLCHAIN=local", _tool("go"), "build", "-mod=mod", "-o", "program", "."]
-        return [str(_installed("go", build) / "program"), str(protocol)]
+        go = ["env", "GOTOOLCHAIN=local", tool("go")]
+        place = installed("go", [*go, "get", "."], [*go, "build", "-o", "program", "."])
+        return [str(place / "program"), str(protocol)]
 
     return command
 
 
 def _java(program: str, protocol: int) -> Callable[[], list[str]]:
     def command() -> list[str]:
-        java, javac, maven = _tool("java"), _tool("javac"), _tool("mvn")
+        java, javac, maven = tool("java"), tool("javac", 17, "-version"), tool("mvn")
         libraries = ["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"]
-        sources = [source.name for source in (HERE / "java").glob("*.java")]
-        place = _installed(
-            "java", [maven, *libraries], [javac, "-nowarn", "-cp", "lib/*", *sources]
-        )
+        sources = sorted(source.name for source in (HERE / "java").glob("*.java"))
+        compiler = [javac, "-nowarn", "-cp", "lib/*", *sources]
+        place = installed("java", [maven, *libraries], compiler)
         # Many short-lived processes on a small machine: start soon, optimize little.
         quick = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
         return [java, *quick, "-cp", f"{place}:{place}/lib/*", program, str(protocol)]

@@ -338,7 +338,7 @@ class Process:
         assert code == 200, answer
         return answer
 
-    async def until(self, condition: Any, what: str) -> Json:
+    async def until(self, condition: Any, what: str, deadline_s: float = 2 * DEADLINE_S) -> Json:
         """The first status for which `condition` is true."""
         last: Json = {}
 
@@ -348,7 +348,7 @@ class Process:
             return bool(condition(last))
 
         try:
-            await until(look, what, 2 * DEADLINE_S)
+            await until(look, what, deadline_s)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{last}\n{self.log[-3000:]}") from error
         return last
@@ -380,7 +380,7 @@ class Process:
         if phase == "finished":
             await self.verb("finish")
 
-    async def flip(self, verb: str) -> Json:
+    async def flip(self, verb: str, deadline_s: float = DEADLINE_S) -> Json:
         """A cutover or rollback; refused ones (a busy machine, an expiry) are tried again."""
         answers: list[Json] = []
 
@@ -389,11 +389,16 @@ class Process:
             answers.append(answer)
             return code == 200
 
-        await until(attempt, f"{verb} is done: {answers}")
+        try:
+            await until(attempt, f"{verb} is done", deadline_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {answers[-1:]}") from error
         return answers[-1]
 
-    async def verify(self, **options: Any) -> Json:
+    async def verify(self, *, deadline_s: float = 2 * DEADLINE_S, **options: Any) -> Json:
         await self.verb("verify", **options)
-        status = await self.until(lambda s: not s["verify"]["running"], "the verification ends")
+        status = await self.until(
+            lambda s: not s["verify"]["running"], "the verification ends", deadline_s
+        )
         assert status["verify"]["passed"], status
         return status

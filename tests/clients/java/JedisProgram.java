@@ -1,3 +1,4 @@
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashMap;
@@ -44,6 +45,8 @@ final class JedisProgram {
         ConnectionPoolConfig pool = new ConnectionPoolConfig();
         pool.setMaxTotal(30);
         pool.setMaxIdle(30);
+        // Who is idle for a minute stays: a connection that ends was lost.
+        pool.setTimeBetweenEvictionRuns(Duration.ofMillis(-1));
         r = RedisClient.builder().hostAndPort("127.0.0.1", load.port).clientConfig(config(0))
             .poolConfig(pool).build();
     }
