@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from tests.clients import programs
 from tests.clients.programs import GROUPS, Unavailable, installed, run, tool
 
+HERE = Path(__file__).parent
+DOCUMENT = HERE.parent.parent / "docs" / "clients.md"
 EVERYBODY = [client for clients in GROUPS.values() for client in clients]
 
 
@@ -67,3 +71,22 @@ def test_what_cannot_be_built_is_a_defect(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(programs, "_failed", {})
     with pytest.raises(AssertionError, match="not Go"):
         installed("go", ["true"], ["sh", "-c", "echo 'not Go'; exit 2"])
+
+
+def test_the_documentation_has_the_versions_that_are_fetched() -> None:
+    rows = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")]
+    node = json.loads((HERE / "node" / "package.json").read_text())["dependencies"]
+    go = (HERE / "go" / "go.mod").read_text()
+    java = (HERE / "java" / "pom.xml").read_text()
+    fetched = {
+        "ioredis": node["ioredis"],
+        "node-redis": node["redis"],
+        "go-redis": go.split("redis/v9 v")[1].split()[0],
+        "Jedis": re.findall(r"<artifactId>jedis</artifactId>\s*<version>([\d.]+)", java)[0],
+        "Lettuce": re.findall(
+            r"<artifactId>lettuce-core</artifactId>\s*<version>([\d.]+)\.R", java
+        )[0],
+    }
+    for name, version in fetched.items():
+        (row,) = [row for row in rows if row.startswith(f"| [{name}]")]
+        assert f"| {version} |" in row
