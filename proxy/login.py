@@ -7,7 +7,7 @@ holds for the client from then on.
 
 Behind it the connection is cleaned with RESET, for the next one who asks. One that cannot be is
 closed: in Redis 6.2 a user needs the right to RESET. A client that has a connection of its own
-anyway says it there.
+anyway says it there, too.
 """
 
 from __future__ import annotations
@@ -75,13 +75,15 @@ class Logins:
 
 def serve_auth(session: Session, request: Request) -> bool:
     """AUTH. Whoever asks: a server does not look at that."""
-    _ask(session, request.raw, partial(_authenticated, session, request), ())
+    then = partial(_repeat, session, request.raw, partial(_authenticated, session, request))
+    _ask(session, request.raw, then, ())
     return True
 
 
 def serve_hello(session: Session, request: Request) -> bool:
     """HELLO, with AUTH and SETNAME."""
-    _ask(session, request.raw, partial(_greeted, session, request), _state(session))
+    then = partial(_repeat, session, request.raw, partial(_greeted, session, request))
+    _ask(session, request.raw, then, _state(session))
     return True
 
 
@@ -112,16 +114,44 @@ def _ask(
             then(frame)
         session.unhold()
 
-    if session.pinned is not None:
-        lane = session.pinned.lane(session)
-        lane.send(Reaction(answered), raw)
-        # By its name a connection of ours is found on the store, and a HELLO may change it.
-        lane.send(Reaction(ignore), encode_command(b"CLIENT", b"SETNAME", lane.name))
-        return
     lane = session.proxy.logins.take()
-    steps = [Reaction(ignore)] * len(state)
-    ops = (*steps, Reaction(answered), Reaction(partial(_cleaned, session, lane)))
-    lane.send_batch(ops, b"".join((*state, raw, RESET)))
+
+    def ready(frame: bytes | None) -> None:
+        if frame is None:
+            answered(None)
+            return
+        ops = (Reaction(answered), Reaction(partial(_cleaned, session, lane)))
+        lane.send_batch(ops, raw + RESET)
+
+    if state:
+        # One after the other: behind an answer that is not written yet a failed login is not
+        # answered by every server (see ``Engine.hides_failed_logins``).
+        ops = (*[Reaction(ignore)] * (len(state) - 1), Reaction(ready))
+        lane.send_batch(ops, b"".join(state))
+    else:
+        ready(b"")
+
+
+def _repeat(session: Session, raw: bytes, then: Callable[[bytes], None], frame: bytes) -> None:
+    """What was accepted is said once more where a client has a connection of its own anyway."""
+    if session.pinned is None or is_error(frame):
+        then(frame)
+        return
+    session.hold()
+
+    def answered(frame: bytes | None) -> None:
+        then(UNREACHABLE if frame is None else frame)
+        session.unhold()
+
+    lane = session.pinned.lane(session)
+    lane.send(Reaction(answered), raw)
+    # By its name a connection of ours is found on the store, and a HELLO may change it.
+    lane.send(Reaction(ignore), encode_command(b"CLIENT", b"SETNAME", lane.name))
+
+
+def has_password(request: Request) -> bool:
+    """Whether it may be answered that the password is wrong."""
+    return request.name == b"AUTH" or any(word.upper() == b"AUTH" for word in request.args()[2:])
 
 
 def _cleaned(session: Session, lane: Lane, frame: bytes | None) -> None:

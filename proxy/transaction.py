@@ -336,5 +336,9 @@ def _refusal(session: Session, command: Command, request: Request) -> bytes | No
         return client_block.refusal(command, request)
     name = command.name.replace("|", " ").encode()
     if command.name in login.IN_BLOCKS:
+        engine = session.proxy.engines[session.proxy.primary]
+        if login.has_password(request) and engine.hides_failed_logins is not False:
+            # An EXEC that is never answered to its end would hold its keys for ever.
+            return b"-ERR Keyferry does not support a login inside MULTI of this engine\r\n"
         return subscribing_block.refusal(session, name)
     return command.error or b"-ERR Keyferry does not support '%b' inside MULTI\r\n" % name

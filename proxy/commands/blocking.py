@@ -68,7 +68,10 @@ class Form(NamedTuple):
 
     def timeout_s(self, req: Request, engine: Engine) -> float | None:
         """How long it waits; 0 is for ever, None is what the servers refuse."""
-        text = req.arg(self.timeout_at(req))
+        at = self.timeout_at(req)
+        if at >= req.argc:  # XREAD … BLOCK, and nothing behind it
+            return None
+        text = req.arg(at)
         if self.is_in_ms:
             whole = whole_number(text)
             return None if whole is None or whole < 0 else whole / 1000.0

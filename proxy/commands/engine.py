@@ -19,6 +19,8 @@ class Engine(NamedTuple):
         its keys is ready; otherwise it is served from that key, whatever the others hold.
     ends_readers_of_none: XREADGROUP does not wait for a stream that was deleted.
     rounds_timeouts_down: what is less than a millisecond is for ever.
+    hides_failed_logins: a failed AUTH or HELLO … AUTH is not answered at all where the answer to
+        something else is not written yet (networking.c of Redis 7.2, ``addAuthErrReply``).
     """
 
     makes_idle_consumers: bool | None = None
@@ -26,15 +28,16 @@ class Engine(NamedTuple):
     reruns_blocked: bool | None = None
     ends_readers_of_none: bool | None = None
     rounds_timeouts_down: bool | None = None
+    hides_failed_logins: bool | None = None
 
     @classmethod
     def of(cls, name: str, version: str) -> Engine:
         """name and version as HELLO answers them, or INFO: ``redis`` and ``6.2.14``."""
         if name == "valkey":
-            return cls(True, True, True, True, False)
+            return cls(True, True, True, True, False, False)
         numbers = tuple(int(part) for part in version.split(".")[:2])
         is_7, is_7_2 = numbers >= (7, 0), numbers >= (7, 2)
-        return cls(is_7_2, is_7, is_7_2, is_7, not is_7)
+        return cls(is_7_2, is_7, is_7_2, is_7, not is_7, is_7_2)
 
 
 UNKNOWN = Engine()

@@ -17,6 +17,7 @@ STAGES = [
     (Pair(VALKEY_9, VALKEY_9), Doing.SHIFTED),
     (Pair(REDIS_6, VALKEY_9), Doing.FLIPPED),
     (Pair(VALKEY_9, VALKEY_9), Doing.FLIPPED),
+    (Pair(VALKEY_9, VALKEY_9), Doing.FLIPPING),
 ]
 
 

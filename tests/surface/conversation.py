@@ -30,6 +30,8 @@ class Mark(enum.Enum):
     RESP2 = "resp2"
     """Only in that protocol."""
     RESP3 = "resp3"
+    NESTED = "nested"
+    """A login inside MULTI, which is refused before Redis from 7.2 on (see `LEFT_OUT`)."""
     ALONE = "alone"
     """Not inside MULTI, and no error forms are made from it."""
 

@@ -17,7 +17,7 @@ PLAIN = (Kind.READ, Kind.WRITE, Kind.NODE)
 # What a block may have: a single client that waits would wait for ever.
 IN_BLOCKS = (*PLAIN, Kind.CURSOR, Kind.SCRIPT, Kind.OWN, Kind.BLOCKING)
 # What is tried with wrong arguments.
-TRIED = (*PLAIN, Kind.CURSOR, Kind.SCRIPT, Kind.OWN, Kind.LOCAL)
+TRIED = (*PLAIN, Kind.CURSOR, Kind.SCRIPT, Kind.OWN, Kind.LOCAL, Kind.BLOCKING)
 # Wrong arguments might do more than fail: end other connections, or hush this one.
 NOT_TRIED = ("client|kill", "client|reply", "reset", "quit", "post", "host:")
 
@@ -63,7 +63,10 @@ class Forms:
                 form = _form(step)
                 if form not in seen:
                     seen.add(form)
-                    yield line.formed(f"error forms of {step}", 2, *_turns(line.steps[:at], step))
+                    command = self._command(step)
+                    blocks = command is not None and command.kind is Kind.BLOCKING
+                    turns = _turns(line.steps[:at], step, blocks=blocks)
+                    yield line.formed(f"error forms of {step}", 2, *turns)
 
     def _is_of(self, line: Conversation, kinds: tuple[Kind, ...]) -> bool:
         """Whether one client says it, all of it of these kinds."""
@@ -87,11 +90,16 @@ def _in_small_letters(turn: Turn) -> Turn:
     return replace(turn, steps=tuple(map(small, turn.steps)))
 
 
-def _turns(before: list[Step], step: Step) -> Iterator[Turn]:
+def _turns(before: list[Step], step: Step, *, blocks: bool) -> Iterator[Turn]:
+    said = [*_OF_EACH_TYPE.steps, *before, *_of_another_length(step)]
     wrong = [*_wrong_types(step), *_odd(step)]
-    yield Turn("a", (*_OF_EACH_TYPE.steps, *before))
-    for at in range(0, len(wrong), _BATCH):
-        yield Turn("a", tuple(wrong[at : at + _BATCH]))
+    # Inside MULTI nothing waits.
+    said += [Step("a", (b"MULTI",)), *wrong, Step("a", (b"EXEC",))] if blocks else wrong
+    # Behind an answer that is not written yet not every server answers a failed login.
+    logs_in = any(each.words[0] in (b"AUTH", b"HELLO") for each in (*before, step))
+    batch = 1 if logs_in else _BATCH
+    for at in range(0, len(said), batch):
+        yield Turn("a", tuple(said[at : at + batch]))
 
 
 def _form(step: Step) -> tuple[bytes, ...]:
@@ -105,10 +113,13 @@ def _wrong_types(step: Step) -> Iterator[Step]:
             yield _with(step, at, key)
 
 
-def _odd(step: Step) -> Iterator[Step]:
+def _of_another_length(step: Step) -> Iterator[Step]:
     for count in range(1, len(step.words)):
         yield replace(step, words=step.words[:count])
     yield replace(step, words=(*step.words, b"BOGUS"))
+
+
+def _odd(step: Step) -> Iterator[Step]:
     for at in range(1, len(step.words)):
         if at not in step.keys:
             for word in ODD_WORDS:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from migrator.bulk import Bulk
 from migrator.copy import Comparer
-from proxy.commands import CommandTable
+from proxy.commands import CommandTable, Engine
 from proxy.endpoint import Endpoint
+from proxy.sides import Side
 from tests.integration.keyferry import Migration, all_keys
 from tests.servers import Server
 from tests.surface.comparison import differences
@@ -45,6 +46,8 @@ class Doing(enum.Enum):
     """It mirrors, and the secondary serves all reads of settled keys."""
     FLIPPED = "flipped"
     """The target is the primary, and its effects go to the source."""
+    FLIPPING = "flipping"
+    """The roles are swapped in the middle of each conversation that has several turns."""
 
 
 class Stage:
@@ -55,18 +58,21 @@ class Stage:
     ) -> None:
         primary = target if doing is Doing.FLIPPED else source
         assert direct.engine == primary.engine
-        self._servers = (direct, primary)
+        self._direct_server = direct
         self._migration = Migration(source, target, state)
         self._doing = doing
+        engine = Engine.of(direct.engine.kind, ".".join(map(str, direct.engine.version)))
+        self._hides_failed_logins = engine.hides_failed_logins
         self._told = 0
         self._random: list[bytes] = []
 
     async def open(self) -> None:
-        migration, (direct, _) = self._migration, self._servers
+        migration, direct = self._migration, self._direct_server
         for server in (direct, migration.source, migration.target):
             for name, rules in USERS.items():
                 server.cli("ACL", "SETUSER", name, *rules.split())
-        self._words = Words(int(time.time() * 1000), KNOWN | _payloads(direct))
+        known = KNOWN | _payloads(direct) | {b"big": b"0123456789" * 10_000}
+        self._words = Words(int(time.time() * 1000), known)
         self._forms = Forms(self._words)
         self._table = CommandTable()
         self._table.complete(direct.cli("COMMAND"))
@@ -91,6 +97,10 @@ class Stage:
         said = lines(group)
         spoken = [each for line in said for each in self._forms.told(line)]
         spoken += self._forms.errors(said)
+        if self._doing is Doing.FLIPPING:
+            spoken = [each for each in spoken if len(each.turns) > 1 and not _sees_flips(each)]
+        if self._hides_failed_logins:
+            spoken = [each for each in spoken if Mark.NESTED not in each.marks]
         problems: list[str] = []
         for each in spoken:
             problems += await self._speak(each)
@@ -102,18 +112,30 @@ class Stage:
         if Mark.RANDOM in conversation.marks:
             self._random.append(prefix)
         record = self._direct.record(conversation, prefix)
-        answers = await self._proxied.replay(conversation, prefix, record)
+        flips_before = len(conversation.turns) // 2 if self._doing is Doing.FLIPPING else -1
+
+        async def before_turn(at: int) -> None:
+            if at == flips_before:
+                await self._flip()
+
+        answers = await self._proxied.replay(conversation, prefix, record, before_turn)
         found = differences(conversation, record, answers, self._table, self._words)
         # What follows the first difference often follows from it.
         return [f"{prefix.decode()} {each}" for each in itertools.islice(found, 1)]
+
+    async def _flip(self) -> None:
+        is_back = self._migration.proxy.primary is Side.TARGET
+        await (self._migration.rollback() if is_back else self._migration.cutover())
 
     async def _stores_differ(self) -> list[str]:
         problems = []
         migration = self._migration
         if self._doing is not Doing.IDLE and _can_hold_all(migration):
             problems += [f"between sides, {each}" for each in await migration.differences()]
+        sides = (migration.source, migration.target)
+        servers = (self._direct_server, sides[migration.proxy.primary])
         direct, primary = [
-            await Bulk.open(Endpoint.parse(server.url, "test")) for server in self._servers
+            await Bulk.open(Endpoint.parse(server.url, "test")) for server in servers
         ]
         try:
             here, there = await all_keys(direct), await all_keys(primary)
@@ -132,6 +154,12 @@ class Stage:
             direct.close()
             primary.close()
         return problems
+
+
+def _sees_flips(conversation: Conversation) -> bool:
+    """A flip breaks a WATCH and empties the caches of clients: both are meant to be noticed."""
+    words = {word.upper() for step in conversation.steps for word in step.words[:2]}
+    return bool(words & {b"WATCH", b"TRACKING"})
 
 
 def _payloads(server: Server) -> dict[bytes, bytes]:
