@@ -2,16 +2,18 @@
 
 Each is a flag, a KEYFERRY_... variable and a key of the file given with --config, in this order;
 click resolves them. Owns names, defaults and the meaning of their texts. It opens nothing but that
-file; a wrong value is a click.UsageError, which `complaint` makes one line of.
+file and those for TLS; a wrong value is a click.UsageError, which `complaint` makes one line of.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import ipaddress
 import re
 import tomllib
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,10 @@ from click.core import ParameterSource
 
 from migrator.units import duration_ms, size_bytes
 from proxy.endpoint import Endpoint, EndpointError
+from proxy.tls import Renewed, TlsFileError, TlsFiles, server_context, to_store
 
+# What TLS settings are called behind their prefix.
+_TLS_PARTS = {"certificate": "cert", "key": "key", "ca": "ca"}
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -61,6 +66,8 @@ class Settings:
     max_lag_ms: float
     backfill_workers: int
     allow_commands: tuple[str, ...] = ()
+    tls: Renewed | None = None
+    """What clients are served with; None: plain."""
 
 
 class EndpointType(click.ParamType[Endpoint]):
@@ -166,15 +173,39 @@ def _read_file(ctx: click.Context, param: click.Parameter, path: Path | None) ->
     ctx.default_map = {**(ctx.default_map or {}), **values}
 
 
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
 def _option(name: str, kind: Any, help_: str, default: Any = None, **more: Any) -> click.Option:
     if default is not None:  # to click, None would be a default as any other
         more |= {"default": default, "show_default": True}
     return click.Option(
-        ["--" + name.replace("_", "-"), name],
+        [_flag(name), name],
         type=kind,
         help=help_,
         envvar=f"KEYFERRY_{name.upper()}",
         **more,
+    )
+
+
+def _file(name: str, help_: str) -> click.Option:
+    return _option(name, click.Path(path_type=Path), help_, metavar="FILE")
+
+
+def _store_tls(side: str) -> tuple[click.Option, ...]:
+    return (
+        _file(
+            f"{side}_tls_ca", f"Who may have signed the {side}'s certificate; else the system's."
+        ),
+        _file(f"{side}_tls_cert", f"Keyferry's certificate for the {side}, if it wants one."),
+        _file(f"{side}_tls_key", "The key of that certificate."),
+        _option(
+            f"{side}_tls_name",
+            str,
+            f"The name in the {side}'s certificate, if it is not the URL's host.",
+            metavar="NAME",
+        ),
     )
 
 
@@ -195,6 +226,11 @@ OPTIONS: tuple[click.Option, ...] = (
     _option("source", EndpointType(), "The store to move from.", required=True, metavar="URL"),
     _option("target", EndpointType(), "The store to move to.", required=True, metavar="URL"),
     _option("listen", AddressType(), "Where applications connect.", "127.0.0.1:6380"),
+    _file("tls_cert", "Serve applications with TLS: the certificate, its chain behind it."),
+    _file("tls_key", "The key of that certificate."),
+    _file("tls_client_ca", "Who must have signed the certificates of applications."),
+    *_store_tls("source"),
+    *_store_tls("target"),
     _option("admin", AddressType(), "HTTP API, metrics and dashboard.", "127.0.0.1:9400"),
     _option("admin_token", str, "What admin requests must carry.", metavar="TOKEN"),
     _option(
@@ -236,6 +272,9 @@ OPTIONS: tuple[click.Option, ...] = (
 def checked(values: dict[str, Any]) -> Settings:
     """Settings of the values of one command line. Raises click.UsageError."""
     values = dict(values)
+    for side in ("source", "target"):
+        values[side] = _with_tls(values, side)
+    values["tls"] = _served_with(values)
     settings = Settings(max_lag_ms=values.pop("max_lag"), **values)
     if settings.source.address == settings.target.address:
         raise _wrong("target", "it is the source")
@@ -246,6 +285,49 @@ def checked(values: dict[str, Any]) -> Settings:
     if settings.admin == settings.listen and settings.admin.port:
         raise _wrong("admin", f"{settings.admin} is where applications connect (--listen)")
     return settings
+
+
+def _tls_files(values: dict[str, Any], names: dict[str, str]) -> TlsFiles:
+    """Takes the files out of `values`; `names` says which setting each part is."""
+    given = {part: values.pop(name) for part, name in names.items()}
+    for part, other in (("certificate", "key"), ("key", "certificate")):
+        if given[part] is not None and given[other] is None:
+            raise _wrong(names[other], f"it is required with {_flag(names[part])}")
+    return TlsFiles(**given)
+
+
+def _with_tls(values: dict[str, Any], side: str) -> Endpoint:
+    """The endpoint of a side, with what its TLS settings say of it."""
+    endpoint: Endpoint = values[side]
+    names = {part: f"{side}_tls_{name}" for part, name in _TLS_PARTS.items()}
+    given = [name for name in (*names.values(), f"{side}_tls_name") if values[name] is not None]
+    if given and not endpoint.is_tls:
+        raise _wrong(given[0], f"--{side} is a URL without TLS (rediss:// and valkeys:// have it)")
+    files, tls_name = _tls_files(values, names), values.pop(f"{side}_tls_name")
+    if endpoint.is_tls:
+        with _names_the_setting(names):
+            to_store(files)
+    return replace(endpoint, tls=files, tls_name=tls_name)
+
+
+def _served_with(values: dict[str, Any]) -> Renewed | None:
+    """What clients are served with; None where no certificate is given."""
+    names = {part: f"tls_{name}" for part, name in _TLS_PARTS.items()} | {"ca": "tls_client_ca"}
+    files = _tls_files(values, names)
+    if files.certificate is None:
+        if files.ca is not None:
+            raise _wrong("tls_cert", f"it is required with {_flag(names['ca'])}")
+        return None
+    with _names_the_setting(names):
+        return Renewed(server_context, files)
+
+
+@contextlib.contextmanager
+def _names_the_setting(names: dict[str, str]) -> Iterator[None]:
+    try:
+        yield
+    except TlsFileError as error:
+        raise _wrong(names[error.part], str(error)) from None
 
 
 def _wrong(name: str, problem: str) -> click.BadParameter:

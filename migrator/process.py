@@ -143,15 +143,15 @@ async def _serve(
         await admin.start()
         await controller.resume()
         try:
-            port = await proxy.listen(settings.listen.host, settings.listen.port)
+            port = await proxy.listen(settings.listen.host, settings.listen.port, settings.tls)
         except OSError as error:
             raise ListenError("--listen", f"{settings.listen}: {error.strerror}") from error
         controller.is_serving = True
         form = "compiled" if compiled.is_compiled() else "plain Python (slower)"
         log.info(
-            "serving on %s:%d, admin on %s, phase %s, primary %s; hot path: %s",
-            settings.listen.host, port, settings.admin, migration.phase,
-            migration.primary.label, form,
+            "serving on %s:%d%s, admin on %s, phase %s, primary %s; hot path: %s",
+            settings.listen.host, port, " with TLS" if settings.tls else "", settings.admin,
+            migration.phase, migration.primary.label, form,
         )  # fmt: skip
         await stopped.wait()
         log.info("stopping")

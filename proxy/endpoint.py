@@ -7,13 +7,13 @@ never selects a database, and never lets a secret into a message, a repr or `add
 from __future__ import annotations
 
 import asyncio
-import functools
 import socket
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from .tls import TlsFiles, to_store
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
@@ -34,6 +34,8 @@ class Endpoint:
 
     Either `path` (a unix socket) or `host` and `port`. `user` None is the default user;
     `password` None sends no AUTH. `db` is where the URL points; Keyferry moves all of them.
+    With `is_tls` the store's certificate is checked, by `tls.ca` or the system's authorities, and
+    must be of `tls_name`, or else of `host`.
     """
 
     host: str = "127.0.0.1"
@@ -43,6 +45,8 @@ class Endpoint:
     password: str | None = field(default=None, repr=False)
     db: int = 0
     is_tls: bool = False
+    tls: TlsFiles = field(default_factory=TlsFiles)
+    tls_name: str | None = None
 
     @classmethod
     def parse(cls, url: str, setting: str) -> Endpoint:
@@ -132,7 +136,8 @@ class Endpoint:
             protocol_factory,
             self.host,
             self.port,
-            ssl=_tls_context() if self.is_tls else None,
+            ssl=to_store(self.tls).context() if self.is_tls else None,
+            server_hostname=self.tls_name if self.is_tls else None,
             ssl_handshake_timeout=TLS_HANDSHAKE_SECONDS if self.is_tls else None,
         )
         raw = transport.get_extra_info("socket")
@@ -147,9 +152,3 @@ def _credentials(parts: SplitResult) -> tuple[str | None, str | None]:
     user = unquote(parts.username) if parts.username else None
     password = unquote(parts.password) if parts.password else None
     return user, password
-
-
-@functools.cache
-def _tls_context() -> ssl.SSLContext:
-    # Cached: reading the system's certificates takes tens of milliseconds, per connection.
-    return ssl.create_default_context()

@@ -22,6 +22,7 @@ from .commands.engine import UNKNOWN
 from .endpoint import Endpoint
 from .follower import Follower
 from .lane import Lane, login_of
+from .listener import TlsListener, listen
 from .login import Logins
 from .mirror import Mirror
 from .pinned import Pins
@@ -32,6 +33,7 @@ from .scripting import Scripting
 from .session import Session
 from .sides import Side
 from .subscriptions import Subscriptions
+from .tls import Renewed
 
 log = logging.getLogger("keyferry.proxy")
 
@@ -117,18 +119,22 @@ class Proxy(Plane):
         self._own: set[Lane] = set()
         self._idle: dict[tuple[Side, User, int], list[Lane]] = {}
         self._retry_at: dict[tuple[Side, User, int, int], float] = {}
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | TlsListener | None = None
+        # Whether clients come with TLS: such a connection cannot be half closed.
+        self.is_tls = False
         self._ticking: asyncio.Task[None] | None = None
         self._last_client_id = 0
 
     # -- life ------------------------------------------------------------------
 
-    async def listen(self, host: str, port: int) -> int:
+    async def listen(self, host: str, port: int, tls: Renewed | None = None) -> int:
         """Serve clients; returns the port (useful when 0 was asked for). Raises OSError."""
         await self.learn_auth()
-        self._server = await self._loop.create_server(
-            lambda: cast(asyncio.Protocol, Session(self)), host, port, backlog=4096
-        )
+        self.is_tls = tls is not None
+        self._server = await listen(
+            lambda: cast(asyncio.Protocol, Session(self)), host, port, tls,
+            on_refused=lambda: self.stats.client_error("tls"),
+        )  # fmt: skip
         self._ticking = self._loop.create_task(self._tick(), name="lanes that hang")
         return int(self._server.sockets[0].getsockname()[1])
 

@@ -142,7 +142,7 @@ class Session(Client):
         self.run()
         if self.waiter is not None:
             self.waiter.hung_up()
-        return not self.is_closed
+        return not self.is_closed and not self.proxy.is_tls
 
     def pause_writing(self) -> None:
         self._is_slow = True

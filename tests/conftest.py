@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.servers import DEFAULT_PAIR, ENGINES, PAIRS, Engine, Pair, Server, ServerPool
+from tests.tls import Authority
 
 try:
     import uvloop
@@ -88,3 +90,11 @@ def target(pair: Pair, server_factory: Callable[..., Server]) -> Server:
 def server(engine: Engine, server_factory: Callable[..., Server]) -> Server:
     """A clean server of `engine`."""
     return server_factory(engine)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """A certificate authority, with its files in the test's own directory."""
+    directory = tmp_path / "tls"
+    directory.mkdir()
+    return Authority(directory)

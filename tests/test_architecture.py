@@ -110,3 +110,16 @@ def test_the_rules_see_what_they_forbid(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", PURE)
 def test_the_pure_modules_are_where_the_rules_look(place: str) -> None:
     assert (ROOT / place).exists()
+
+
+def test_every_connection_to_a_store_is_made_by_its_endpoint() -> None:
+    # What an operator says of TLS is honoured there. The demo and its stores have none.
+    demo = {f"migrator/{each}.py" for each in ("servers", "demo/instance", "traffic/connection")}
+    found = {
+        name(path)
+        for path in modules("proxy", "migrator")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("create_connection", "create_unix_connection", "open_connection")
+    }
+    assert found == {"proxy/endpoint.py"} | demo

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -45,9 +46,15 @@ class Client:
 
     @classmethod
     async def open(
-        cls, port: int, *, user: str | None = None, password: str = "", db: int = 0
+        cls,
+        port: int,
+        *,
+        user: str | None = None,
+        password: str = "",
+        db: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> Client:
-        client = cls(*await asyncio.open_connection("127.0.0.1", port))
+        client = cls(*await asyncio.open_connection("127.0.0.1", port, ssl=tls))
         if user is not None:
             await client.call("AUTH", user, password)
         if db:
@@ -138,7 +145,11 @@ class Listening(Client):
 
 @contextlib.asynccontextmanager
 async def writers(
-    port_of: Callable[[], int], keys: list[str], *, depth: int = 8
+    port_of: Callable[[], int],
+    keys: list[str],
+    *,
+    depth: int = 8,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[dict[str, list[int]]]:
     """One pipelining client per key, which counts: yields key -> [acknowledged, sent].
 
@@ -151,7 +162,7 @@ async def writers(
 
     async def pipelines(key: str) -> None:
         count = counts[key]
-        client = await Client.open(port_of())
+        client = await Client.open(port_of(), tls=tls)
         try:
             while not stopping.is_set():
                 for _ in range(depth):

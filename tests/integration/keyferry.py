@@ -235,9 +235,12 @@ class Migration:
 
 
 class Process:
-    """`keyferry run` as operators run it; `log` has its stderr. Its ports stay over restarts."""
+    """`keyferry run` as operators run it; `log` has its stderr. Its ports stay over restarts.
 
-    def __init__(self, source: Server, target: Server, state: Path, **options: str) -> None:
+    `options` are flags and their values, also in the place of those that it would give itself.
+    """
+
+    def __init__(self, source: Server, target: Server, state: Path, /, **options: str) -> None:
         self.source = source
         self.target = target
         self.state = state

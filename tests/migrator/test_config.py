@@ -1,5 +1,6 @@
 """Settings: where they come from, and the one line when one is wrong."""
 
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ import pytest
 
 from migrator import config
 from migrator.config import Address, Settings
+from proxy.tls import TlsFiles
+from tests.tls import Authority
 
 URLS = ["--source", "redis://127.0.0.1:1", "--target", "valkey://127.0.0.1:2"]
+TLS_SETTINGS = [str(o.name).replace("_", "-") for o in config.OPTIONS if "tls" in str(o.name)]
 
 
 @pytest.fixture(autouse=True)
@@ -186,3 +190,89 @@ def test_an_address_reads_back_as_itself() -> None:
 
 def test_an_admin_address_for_others_is_fine_with_a_token() -> None:
     assert settings(*URLS, "--admin", "0.0.0.0:9400", "--admin-token", "x").admin_token == "x"
+
+
+TLS_URLS = ["--source", "rediss://127.0.0.1:1", "--target", "valkeys://127.0.0.1:2"]
+
+
+def tls_words(authority: Authority) -> dict[str, str]:
+    """Every TLS setting, with files that there are."""
+    (cert, key), (ours, our_key) = authority.server, authority.client
+    words = {"tls-cert": cert, "tls-key": key, "tls-client-ca": authority.ca}
+    for side in ("source", "target"):
+        words |= {f"{side}-tls-ca": authority.ca, f"{side}-tls-cert": ours}
+        words |= {f"{side}-tls-key": our_key, f"{side}-tls-name": f"{side}.example"}
+    return {name: str(value) for name, value in words.items()}
+
+
+def flags(words: dict[str, str]) -> list[str]:
+    return [word for name, value in words.items() for word in (f"--{name}", value)]
+
+
+def test_without_tls_settings_clients_are_served_plain() -> None:
+    s = settings(*URLS)
+    assert s.tls is None
+    assert not s.source.is_tls
+
+
+@pytest.mark.parametrize("origin", ["flags", "variables", "file"])
+def test_tls_settings_come_from_everywhere(
+    authority: Authority, origin: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = tls_words(authority)
+    more: list[str] = []
+    if origin == "flags":
+        more = flags(words)
+    elif origin == "variables":
+        for name, value in words.items():
+            monkeypatch.setenv("KEYFERRY_" + name.upper().replace("-", "_"), value)
+    else:
+        path = tmp_path / "its.toml"
+        path.write_text("".join(f'{name} = "{value}"\n' for name, value in words.items()))
+        more = ["--config", str(path)]
+    s = settings(*TLS_URLS, *more)
+    assert s.tls is not None
+    assert s.tls.context().verify_mode is ssl.CERT_REQUIRED
+    for side, endpoint in (("source", s.source), ("target", s.target)):
+        certificate, key = authority.client
+        assert endpoint.tls == TlsFiles(certificate, key, authority.ca)
+        assert endpoint.tls_name == f"{side}.example"
+
+
+@pytest.mark.parametrize("setting", [n for n in TLS_SETTINGS if not n.endswith("-name")])
+def test_a_wrong_tls_file_is_one_line_that_names_the_setting(
+    authority: Authority, setting: str
+) -> None:
+    words = tls_words(authority)
+    assert complaint(*TLS_URLS, *flags(words | {setting: "nowhere"})) == (
+        f"--{setting}: nowhere: No such file or directory"
+    )
+    nonsense = authority.directory / "nonsense"
+    nonsense.write_text("-----BEGIN NONSENSE-----")
+    said = complaint(*TLS_URLS, *flags(words | {setting: str(nonsense)}))
+    assert said.startswith(f"--{setting}: {nonsense}: there is no ")
+
+
+@pytest.mark.parametrize("prefix", ["", "source-", "target-"])
+def test_a_certificate_and_its_key_are_given_together(authority: Authority, prefix: str) -> None:
+    words = tls_words(authority)
+    for given, missing in (("cert", "key"), ("key", "cert")):
+        some = {name: value for name, value in words.items() if name != f"{prefix}tls-{missing}"}
+        assert complaint(*TLS_URLS, *flags(some)) == (
+            f"--{prefix}tls-{missing}: it is required with --{prefix}tls-{given}"
+        )
+
+
+def test_a_ca_for_clients_needs_a_certificate_of_ours(authority: Authority) -> None:
+    said = complaint(*URLS, "--tls-client-ca", str(authority.ca))
+    assert said == "--tls-cert: it is required with --tls-client-ca"
+
+
+@pytest.mark.parametrize("setting", [n for n in TLS_SETTINGS if "t-tls" in n or "e-tls" in n])
+def test_tls_settings_of_a_store_without_tls_are_a_mistake(
+    authority: Authority, setting: str
+) -> None:
+    words = tls_words(authority)
+    said = complaint(*URLS, f"--{setting}", words[setting])
+    side = setting.partition("-")[0]
+    assert said.startswith(f"--{setting}: --{side} is a URL without TLS (rediss://")

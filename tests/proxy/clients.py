@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -97,13 +98,13 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def connected(*ports: int) -> AsyncIterator[Any]:
+async def connected(*ports: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Any]:
     """A client of each port: one client alone, or a list."""
     clients = []
     try:
         for port in ports:
             clients.append(  # noqa: PERF401  what was opened is closed if the next fails
-                Client(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 20))
+                Client(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 20, ssl=tls))
             )
         yield clients[0] if len(clients) == 1 else clients
     finally:
@@ -152,8 +153,9 @@ async def started(
 ) -> Proxied:
     """A proxy before two stores; the ports are those of relays before them.
 
-    Options are `Proxy`'s, and `source_url` in the place of the store's own.
+    Options are `Proxy`'s, `source_url` in the place of the store's own, and `tls` to serve with.
     """
+    tls = options.pop("tls", None)
     urls = [options.pop("source_url", source.url), target.url]
     for at, (server, port) in enumerate(((source, source_port), (target, target_port))):
         if port:
@@ -165,4 +167,4 @@ async def started(
     for side, server in zip(Side, (source, target), strict=True):
         engine = server.engine
         proxy.engines[side] = Engine.of(engine.kind, ".".join(map(str, engine.version)))
-    return Proxied(proxy, await proxy.listen("127.0.0.1", 0), source, target)
+    return Proxied(proxy, await proxy.listen("127.0.0.1", 0, tls), source, target)
