@@ -18,6 +18,7 @@ COMPILED = (
     "proxy.resp.requests",
     "proxy.resp.replies",
     "proxy.resp.encoder",
+    "proxy.resp.dumps",
     "proxy.resp.parser",
     "proxy.op",
     "proxy.commands.model",

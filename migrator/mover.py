@@ -8,14 +8,16 @@ from there; when that is touched too it copies under a ticket.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from migrator.copy import KeyCopy, Reader, make_reader
+from migrator.copy import Page, Reader, make_reader
 from migrator.marker import KEY as MARKER
 from migrator.stores import Store
-from proxy.keytable import KeyTable, Lease, Place, Ticket, place_of
+from proxy.keytable import KeyTable, Lease, Place, Ticket, db_and_key, place_of
 from proxy.mirror import Mirror
+from proxy.resp.dumps import restores
 from proxy.sent import CopyFailure, MirrorAway
 from proxy.server import Proxy
 
@@ -109,18 +111,19 @@ class Mover:
             # Each side has its own: there is nothing to copy, and so nothing to prove.
             table.copy_applied(MARKER, table.copy_appended(MARKER))
         unproven = table.unproven
-        places = {
-            place_of(db, key): key
-            for key in keys
-            if (db or key != MARKER) and (is_repair or unproven.get(place_of(db, key)) != 0)
-        }
-        lease = table.watch(list(places))
+        wanted = list(dict.fromkeys(keys))
+        if not db and MARKER in wanted:
+            wanted.remove(MARKER)
+        if unproven and not is_repair:
+            wanted = [key for key in wanted if unproven.get(place_of(db, key)) != 0]
+        lease = table.watch([place_of(db, key) for key in wanted] if db else wanted)
         try:
-            wanted = [key for place, key in places.items() if place not in lease.touched]
-            copies = await reader.read(db, wanted)
+            if lease.touched:
+                wanted = [key for key in wanted if place_of(db, key) not in lease.touched]
+            page = await reader.read(db, wanted)
             # From here to the append nothing may be awaited: the lease is only as
             # good as this one step.
-            return self._append(mirror, db, copies, lease)
+            return self._append(mirror, db, page, lease)
         finally:
             lease.end()
 
@@ -151,8 +154,8 @@ class Mover:
     ) -> Copied:
         lease = self.proxy.table.watch((place_of(db, key),), own=ticket)
         try:
-            copies = await reader.read(db, [key])
-            return self._append(mirror, db, copies, lease)
+            page = await reader.read(db, [key])
+            return self._append(mirror, db, page, lease)
         finally:
             lease.end()
 
@@ -162,24 +165,24 @@ class Mover:
             raise MirrorAway("there is no mirror in this phase")
         return mirror
 
-    def _append(self, mirror: Mirror, db: int, copies: Sequence[KeyCopy], lease: Lease) -> Copied:
+    def _append(self, mirror: Mirror, db: int, page: Page, lease: Lease) -> Copied:
         touched = lease.touched
+        keys: Collection[Any] = {db_and_key(p)[1] for p in touched} if db else touched
         usable = []
         refused = []
-        size = 0
-        for copy in copies:
-            place = place_of(db, copy.key)
-            if place in touched:
+        kept, raw, size = restores(page.keys, page.payloads, page.expiries, keys)
+        for copy in page.copies:
+            if copy.key in keys:
                 continue
             if copy.loses:
                 words = f"the {mirror.side.label} cannot hold it: {copy.loses}"
-                refused.append(CopyFailure(place, words, False))
+                refused.append(CopyFailure(place_of(db, copy.key), words, False))
                 continue
             usable.append(copy)
             size += copy.size
         if mirror is not self.proxy.mirror:
             raise MirrorAway("the mirror has changed its direction")
-        future = mirror.append_copies(db, usable)
+        future = mirror.append_copies(db, usable, (kept, raw))
         for failure in refused:
             self.proxy.table.mark_unproven(failure.place)
-        return Copied(future, list(touched), refused, len(usable), size)
+        return Copied(future, list(touched), refused, len(kept) + len(usable), size)

@@ -413,6 +413,25 @@ class KeyTable:
             self.unproven[place] = self._copy_number
         return self._copy_number
 
+    def copies_appended(self, places: Iterable[Place]) -> int:
+        """Copies of keys, each once, were appended together: one number for all of them."""
+        self._copy_number += 1
+        number = self._copy_number
+        unproven = self.unproven
+        if unproven:
+            for place in places:
+                if place in unproven:
+                    unproven[place] = number
+        return number
+
+    def copies_applied(self, places: Iterable[Place], number: int) -> None:
+        """As :meth:`copy_applied`, of all that :meth:`copies_appended` was given."""
+        unproven = self.unproven
+        if unproven:
+            for place in places:
+                if unproven.get(place) == number:
+                    del unproven[place]
+
     def copy_applied(self, place: Place, number: int) -> None:
         """The secondary acknowledged the copy: proven, unless marked again since."""
         if self.unproven.get(place) == number:

@@ -372,9 +372,12 @@ class Mirror(Log):
         self.lag_operations += 1
         lane.send(SentSwap(self, time.monotonic()), raw)
 
-    def append_copies(self, db: int, copies: Sequence[Copy]) -> asyncio.Future[list[CopyFailure]]:
+    def append_copies(
+        self, db: int, copies: Sequence[Copy], plain: tuple[Sequence[bytes], bytes] = ((), b"")
+    ) -> asyncio.Future[list[CopyFailure]]:
         """Send copies of keys; the future ends when the secondary answered them all.
 
+        ``plain`` are further keys, and the wire form of one command for each of them.
         Call it in the same step in which the lease was found untouched: an await
         between them would let a newer write be overwritten.
         Raises MirrorAway at once, or through the future.
@@ -384,17 +387,28 @@ class Mirror(Log):
         assert self._lane is not None
         if db != self._db and not self._select(self._lane, db):
             raise MirrorAway(f"the {self.side.label} has no database {db}, or was not asked yet")
-        number = self.table.copy_appended
-        places = [(place, number(place)) for place in (place_of(db, c.key) for c in copies)]
-        commands = [raw for copy in copies for raw in as_one_step(copy.commands)]
-        raw = b"".join(commands)
-        batch = SentCopies(self, copies, places, len(raw), len(commands), time.monotonic())
-        if not commands:
+        keys, raw = plain
+        total = len(keys)
+        owners = None
+        if copies:
+            owners = list(range(total))
+            commands = [raw]
+            for at, copy in enumerate(copies, total):
+                steps = as_one_step(copy.commands)
+                commands += steps
+                owners += [at] * len(steps)
+            keys = [*keys, *(copy.key for copy in copies)]
+            total = len(owners)
+            raw = b"".join(commands)
+        places = [place_of(db, key) for key in keys] if db else keys
+        number = self.table.copies_appended(places)
+        batch = SentCopies(self, places, number, owners, len(raw), total, time.monotonic())
+        if not total:
             batch.future.set_result([])
             return batch.future
         self.lag_bytes += len(raw)
-        self.lag_operations += len(commands)
-        self._lane.send_batch([batch] * len(commands), raw)
+        self.lag_operations += total
+        self._lane.send_batch([batch] * total, raw)
         return batch.future
 
     def _select(self, lane: Lane | None, db: int) -> bool:

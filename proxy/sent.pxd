@@ -49,8 +49,9 @@ cdef class SentSwap(Op):
 
 cdef class SentCopies(Op):
     cdef public object mirror
-    cdef public object copies
     cdef public object places
+    cdef public Py_ssize_t number
+    cdef public object owners
     cdef public Py_ssize_t size
     cdef public Py_ssize_t total
     cdef public Py_ssize_t index

@@ -238,22 +238,30 @@ class SentSwap(Op):
 
 
 class SentCopies(Op):
-    """Copies of several keys; stands in the lane's FIFO once per command."""
+    """Copies of several keys; stands in the lane's FIFO once per command.
 
-    __slots__ = ("at", "copies", "errors", "future", "index", "mirror", "places", "size", "total")
+    ``number`` is the table's for all of ``places``; ``owners`` says by its index whose each
+    command is, None: each place has one.
+    """
+
+    __slots__ = (
+        "at", "errors", "future", "index", "mirror", "number", "owners", "places", "size", "total",
+    )  # fmt: skip
 
     def __init__(
         self,
         mirror: Mirror,
-        copies: Sequence[Copy],
-        places: list[tuple[Place, int]],
+        places: Sequence[Place],
+        number: int,
+        owners: list[int] | None,
         size: int,
         total: int,
         at: float,
     ) -> None:
         self.mirror = mirror
-        self.copies = copies
         self.places = places
+        self.number = number
+        self.owners = owners
         self.size = size
         self.total = total
         self.index = 0
@@ -281,9 +289,7 @@ class SentCopies(Op):
         failures = self._failures() if self.errors else []
         for failure in failures:
             table.mark_unproven(failure.place)
-        if table.unproven:
-            for place, number in self.places:
-                table.copy_applied(place, number)
+        table.copies_applied(self.places, self.number)
         if failures and any(failure.is_away for failure in failures):
             mirror.refusal = failures[0].error
         elif not failures:
@@ -292,13 +298,13 @@ class SentCopies(Op):
             self.future.set_result(failures)
 
     def _failures(self) -> list[CopyFailure]:
-        owners = [at for at, copy in enumerate(self.copies) for _ in as_one_step(copy.commands)]
+        owners = self.owners
         failed: dict[int, bytes] = {}
         for index, frame in self.errors:
-            failed.setdefault(owners[index], frame)
+            failed.setdefault(index if owners is None else owners[index], frame)
         return [
             CopyFailure(
-                self.places[at][0],
+                self.places[at],
                 frame[1:].strip().decode(errors="replace"),
                 is_away_error(frame),
             )
@@ -311,7 +317,7 @@ class SentCopies(Op):
         self.index = self.total
         self.mirror.lag_bytes -= self.size
         self.mirror.lag_operations -= self.total
-        for place, _ in self.places:
+        for place in self.places:
             self.mirror.table.mark_unproven(place)
         if not self.future.done():
             self.future.set_exception(MirrorAway("the mirror's connection was lost"))
@@ -324,4 +330,4 @@ def sent_places(op: Op) -> list[Place]:
         return list(op.places)
     if isinstance(op, SentBlock):
         return [place for effect in op.effects for place in sent_places(effect)]
-    return [place for place, _ in op.places] if isinstance(op, SentCopies) else []
+    return list(op.places) if isinstance(op, SentCopies) else []

@@ -5,6 +5,6 @@ writes to a store.
 """
 
 from .comparer import Comparer, Difference
-from .reader import KeyCopy, Reader, make_reader
+from .reader import KeyCopy, Page, Reader, make_reader
 
-__all__ = ["Comparer", "Difference", "KeyCopy", "Reader", "make_reader"]
+__all__ = ["Comparer", "Difference", "KeyCopy", "Page", "Reader", "make_reader"]

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from migrator.bulk import Bulk, ReplyError
+from proxy.resp.dumps import unequal
 
 from .dialect import LAST_COMMON_TYPE, Reads, learn_reads
 from .difference import differences, expiry_difference
-from .expiry import GONE, read_with_expiry, time_ms
+from .expiry import GONE, read_dumps, time_ms
 from .footer import body_of, version_of
 from .snapshot import read_snapshots
 
@@ -58,33 +59,28 @@ class Comparer:
     ) -> list[bytes]:
         """Settles what equal bytes can settle, and returns the other keys."""
         (a_payloads, a_expiries), (b_payloads, b_expiries) = await asyncio.gather(
-            self._dump(0, db, keys), self._dump(1, db, keys)
+            *(
+                read_dumps(store, db, keys, reads.has_pexpiretime)
+                for store, reads in zip(self._stores, self._known(), strict=True)
+            )
         )
         unsettled: list[bytes] = []
-        for key, a, b, a_ms, b_ms in zip(
-            keys, a_payloads, b_payloads, a_expiries, b_expiries, strict=True
-        ):
-            if a is None and b is None:
-                continue
-            if GONE in (a_ms, b_ms) or not _are_equal(a, b):
+        for i in unequal(a_payloads, b_payloads, a_expiries, b_expiries, LAST_COMMON_TYPE):
+            key, a_ms, b_ms = keys[i], a_expiries[i], b_expiries[i]
+            if GONE in (a_ms, b_ms) or not _are_equal(a_payloads[i], b_payloads[i]):
                 unsettled.append(key)
             elif a_ms != b_ms:
                 found += (Difference(key, what) for what in expiry_difference(a_ms, b_ms))
         return unsettled
 
-    async def _dump(
-        self, side: int, db: int, keys: Sequence[bytes]
-    ) -> tuple[list[object], list[int]]:
+    def _known(self) -> tuple[Reads, Reads]:
         assert self._dialects is not None, "compare() learns them first"
-        dumps = [b"*2\r\n$4\r\nDUMP\r\n$%d\r\n%b\r\n" % (len(key), key) for key in keys]
-        has_pexpiretime = self._dialects[side].has_pexpiretime
-        return await read_with_expiry(self._stores[side], db, keys, dumps, has_pexpiretime)
+        return self._dialects
 
     async def _compare_values(
         self, db: int, keys: Sequence[bytes], found: list[Difference]
     ) -> None:
-        assert self._dialects is not None, "compare() learns them first"
-        (a, b), dialects = self._stores, self._dialects
+        (a, b), dialects = self._stores, self._known()
         of_a, of_b = await asyncio.gather(
             read_snapshots(a, dialects[0], db, keys), read_snapshots(b, dialects[1], db, keys)
         )

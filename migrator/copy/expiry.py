@@ -11,10 +11,9 @@ from itertools import islice
 from typing import Any
 
 from migrator.bulk import Bulk, ReplyError
+from proxy.resp.dumps import GONE, NO_EXPIRY, ask_dumps, replies_of, split_dumps
 
-NO_EXPIRY = -1
-GONE = -2
-"""No such key: what PTTL and PEXPIRETIME answer, and what they mean here."""
+__all__ = ["GONE", "NO_EXPIRY", "read_dumps", "read_expiries", "time_ms"]
 
 # Between two TIMEs. A bracket that is wider than a few milliseconds all the same (large values
 # between, a busy store) is read again for single keys.
@@ -32,25 +31,24 @@ def time_ms(reply: Any) -> int:
     return int(reply[0]) * 1000 + int(reply[1]) // 1000
 
 
-async def read_with_expiry(
-    bulk: Bulk, db: int, keys: Sequence[bytes], reads: Sequence[bytes], has_pexpiretime: bool
+async def read_dumps(
+    bulk: Bulk, db: int, keys: Sequence[bytes], has_pexpiretime: bool
 ) -> tuple[list[Any], list[int]]:
-    """Sends `reads[i]`, the wire form of one command, and behind it asks when `keys[i]` expires.
+    """DUMP of each key, and behind it when the key expires.
 
-    Returns the replies (errors as instances) and the expiry times: Unix milliseconds of the
-    store's clock, NO_EXPIRY, or GONE. GONE says that the key may have vanished before its read, in
-    the middle of it, or behind it. Raises ReplyError when expiry cannot be read, BulkClosed.
+    Returns the payloads (None for no key, errors as instances) and the expiry times: Unix
+    milliseconds of the store's clock, NO_EXPIRY, or GONE. GONE says that the key may have vanished
+    before its DUMP, in the middle of it, or behind it. Raises ReplyError when expiry cannot be
+    read, BulkClosed.
     """
-    if has_pexpiretime:
-        wire = [
-            b"%b*2\r\n$11\r\nPEXPIRETIME\r\n$%d\r\n%b\r\n" % (read, len(key), key)
-            for read, key in zip(reads, keys, strict=True)
-        ]
-        replies = await bulk.pipeline(b"".join(wire), 2 * len(keys), db=db)
-        expiries = replies[1::2]
-        _raise_errors(expiries)
-        return replies[0::2], expiries
-    return await _read_with_pttl(bulk, db, keys, reads)
+    count = len(keys)
+    replies = await bulk.pipeline(
+        ask_dumps(keys, has_pexpiretime), replies_of(count, has_pexpiretime), db=db
+    )
+    payloads, expiries, unsure = split_dumps(replies, count, has_pexpiretime, _MAX_BRACKET_MS)
+    for i in unsure:
+        expiries[i] = await _read_single(bulk, db, keys[i])
+    return payloads, expiries
 
 
 async def read_expiries(
@@ -61,32 +59,23 @@ async def read_expiries(
         replies = await bulk.pipeline([("PEXPIRETIME", key) for key in keys], db=db)
         _raise_errors(replies)
         return replies
-    return (await _read_with_pttl(bulk, db, keys, None))[1]
+    return await _read_with_pttl(bulk, db, keys)
 
 
-async def _read_with_pttl(
-    bulk: Bulk, db: int, keys: Sequence[bytes], reads: Sequence[bytes] | None
-) -> tuple[list[Any], list[int]]:
-    per_key = 1 if reads is None else 2
+async def _read_with_pttl(bulk: Bulk, db: int, keys: Sequence[bytes]) -> list[int]:
     wire = [_TIME]
     for i, key in enumerate(keys):
-        read = b"" if reads is None else reads[i]
-        wire.append(b"%b*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n" % (read, len(key), key))
+        wire.append(b"*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n" % (len(key), key))
         if (i + 1) % _KEYS_PER_BRACKET == 0 or i + 1 == len(keys):
             wire.append(_TIME)
-    times = len(wire) - len(keys)
-    replies = iter(await bulk.pipeline(b"".join(wire), per_key * len(keys) + times, db=db))
-    values: list[Any] = []
+    replies = iter(await bulk.pipeline(b"".join(wire), len(wire), db=db))
     expiries: list[int] = []
     before = time_ms(next(replies))
     for start in range(0, len(keys), _KEYS_PER_BRACKET):
         group = keys[start : start + _KEYS_PER_BRACKET]
-        answers = list(islice(replies, per_key * len(group)))
+        ttls = list(islice(replies, len(group)))
         after = time_ms(next(replies))
-        ttls = answers[per_key - 1 :: per_key]
         _raise_errors(ttls)
-        if reads is not None:
-            values += answers[0::2]
         for key, ttl in zip(group, ttls, strict=True):
             if ttl < 0:
                 expiries.append(ttl)
@@ -95,7 +84,7 @@ async def _read_with_pttl(
             else:
                 expiries.append(ttl + (before + after) // 2)
         before = after
-    return values, expiries
+    return expiries
 
 
 async def _read_single(bulk: Bulk, db: int, key: bytes) -> int:

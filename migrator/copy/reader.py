@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from migrator.bulk import Bulk, ReplyError, pack
+from proxy.resp.dumps import GONE, kind_of, not_plain
 
 from .dialect import MODULE_TYPES, REWRITTEN_VERSION, Reads, Writes, learn_reads, learn_writes
-from .expiry import GONE, NO_EXPIRY, read_with_expiry
+from .expiry import read_dumps
 from .footer import version_of, with_version
 from .modules import MODULE_OF_TYPE, have_rules, is_time_series, type_name
 from .rebuild import rebuild
@@ -38,9 +39,21 @@ class KeyCopy:
     """What of it the other store cannot hold, for people; "" when the copy is exact."""
 
 
+@dataclass(slots=True)
+class Page:
+    """Keys as they were when they were read; there is no order among them."""
+
+    keys: Sequence[bytes]
+    """Keys that a RESTORE of `payloads` makes, with `expiries` (`proxy.resp.dumps`)."""
+    payloads: list[bytes]
+    expiries: list[int]
+    copies: list[KeyCopy]
+    """All others."""
+
+
 class Reader(Protocol):
-    async def read(self, db: int, keys: Sequence[bytes]) -> list[KeyCopy]:
-        """One KeyCopy per key, in order. Raises ReplyError, BulkClosed."""
+    async def read(self, db: int, keys: Sequence[bytes]) -> Page:
+        """What makes these keys, each once. Raises ReplyError, BulkClosed."""
 
 
 async def make_reader(primary: Bulk, secondary: Bulk) -> Reader:
@@ -67,50 +80,68 @@ class DumpReader:
         # (type byte, version, a module's type) as they are in payloads -> as it is, rewritten,
         # or None: typed.
         self._ways: dict[bytes, str | None] = {}
+        # Of these kinds every payload goes as it is.
+        self._plain: set[int] = set()
 
-    async def read(self, db: int, keys: Sequence[bytes]) -> list[KeyCopy]:
-        dumps = [b"*2\r\n$4\r\nDUMP\r\n$%d\r\n%b\r\n" % (len(key), key) for key in keys]
-        payloads, expiries = await read_with_expiry(
-            self._primary, db, keys, dumps, self._reads.has_pexpiretime
+    async def read(self, db: int, keys: Sequence[bytes]) -> Page:
+        payloads, expiries = await read_dumps(self._primary, db, keys, self._reads.has_pexpiretime)
+        others = not_plain(payloads, expiries, self._plain)
+        if not others:
+            return Page(keys, payloads, expiries, [])
+        copies, done = await self._read_others(db, keys, payloads, expiries, others)
+        return Page(
+            [key for i, key in enumerate(keys) if i not in done],
+            [payload for i, payload in enumerate(payloads) if i not in done],
+            [expiry for i, expiry in enumerate(expiries) if i not in done],
+            copies,
         )
+
+    async def _read_others(
+        self,
+        db: int,
+        keys: Sequence[bytes],
+        payloads: list[Any],
+        expiries: list[int],
+        others: list[int],
+    ) -> tuple[list[KeyCopy], set[int]]:
+        """Copies of what does not go as it is, and their indexes. Payloads may be rewritten."""
         copies: list[KeyCopy] = []
+        done: set[int] = set()
         refused: list[int] = []
-        series: list[KeyCopy] = []
-        ways = self._ways
-        for i, (key, payload, expires_at) in enumerate(zip(keys, payloads, expiries, strict=True)):
+        series: list[int] = []
+        for i in others:
+            payload = payloads[i]
             # Expired behind the DUMP: the payload has no TTL, and would live for ever.
-            if payload is None or expires_at == GONE:
-                copies.append(_absent(key))
+            if payload is None or expiries[i] == GONE:
+                copies.append(_absent(keys[i]))
+                done.add(i)
                 continue
             if isinstance(payload, ReplyError):
                 raise payload
             kind = payload[:1] + payload[-10:-8]
             if payload[0] in MODULE_TYPES:
                 kind += payload[2:10]
-            way = ways[kind] if kind in ways else self._choose(kind, payload)
+            way = self._ways[kind] if kind in self._ways else self._choose(kind, payload)
             if way is None:
                 refused.append(i)
-            elif way == "rewritten":
-                payload = with_version(payload, REWRITTEN_VERSION)
-            when = b"0" if expires_at == NO_EXPIRY else b"%d" % expires_at
-            command = (
-                b"*6\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-                b"$7\r\nREPLACE\r\n$6\r\nABSTTL\r\n"
-                % (len(key), key, len(when), when, len(payload), payload)
-            )
-            copies.append(KeyCopy(key, [command], len(payload)))
+                continue
+            if way == "rewritten":
+                payloads[i] = with_version(payload, REWRITTEN_VERSION)
+            elif payload[0] not in MODULE_TYPES:
+                self._plain.add(kind_of(payload))
             if payload[0] in MODULE_TYPES and is_time_series(payload):
-                series.append(copies[-1])
+                series.append(i)
         if refused:
-            typed = await self._typed.read(db, [keys[i] for i in refused])
-            for i, copy in zip(refused, typed, strict=True):
-                copies[i] = copy
+            copies += (await self._typed.read(db, [keys[i] for i in refused])).copies
+            done.update(refused)
         if series:
-            ruled = await have_rules(self._primary, db, [copy.key for copy in series])
-            for copy, has_rules in zip(series, ruled, strict=True):
+            ruled = await have_rules(self._primary, db, [keys[i] for i in series])
+            for i, has_rules in zip(series, ruled, strict=True):
                 if has_rules:
-                    copy.commands, copy.loses = [], "compaction rules of a time series"
-        return copies
+                    loses = "compaction rules of a time series"
+                    copies.append(KeyCopy(keys[i], [], len(payloads[i]), loses=loses))
+                    done.add(i)
+        return copies, done
 
     def _choose(self, kind: bytes, payload: bytes) -> str | None:
         way: str | None = None
@@ -139,7 +170,7 @@ class TypedReader:
         self._reads = reads
         self._writes = writes
 
-    async def read(self, db: int, keys: Sequence[bytes]) -> list[KeyCopy]:
+    async def read(self, db: int, keys: Sequence[bytes]) -> Page:
         copies: list[KeyCopy] = []
         for key, snapshot in zip(
             keys, await read_snapshots(self._primary, self._reads, db, keys), strict=True
@@ -149,7 +180,7 @@ class TypedReader:
             else:
                 commands, loses = rebuild(snapshot, self._writes)
                 copies.append(KeyCopy(key, commands, sum(map(len, commands)), loses=loses))
-        return copies
+        return Page((), [], [], copies)
 
 
 def _absent(key: bytes) -> KeyCopy:

@@ -16,7 +16,7 @@ from migrator.copy.snapshot import Hash, Snapshot
 from tests.bulks import opened
 from tests.copy.dataset import BINARY, DAY_MS, fill
 from tests.copy.interleaved import SplitDump
-from tests.copy.test_copy import apply
+from tests.copy.test_copy import apply, copies_of
 from tests.servers import DEFAULT_PAIR, VALKEY_9, Pair, Server
 
 ULP_ABOVE_0_3 = math.nextafter(0.3, 1)
@@ -163,7 +163,7 @@ async def run(bulk: Bulk, commands: Commands) -> None:
 
 
 async def copy(a: Bulk, b: Bulk, keys: list[bytes]) -> None:
-    await apply(b, await (await make_reader(a, b)).read(0, keys))
+    await apply(b, await copies_of(await make_reader(a, b), 0, keys))
 
 
 @pytest.mark.parametrize(("pair", "setup", "change", "said"), CASES, indirect=["pair"])
@@ -273,4 +273,4 @@ async def test_no_keys_have_no_differences(source: Server, target: Server) -> No
     async with opened(source, target) as (a, b):
         assert await Comparer(a, b).compare(0, []) == []
         reader: Any = await make_reader(a, b)
-        assert await reader.read(0, []) == []
+        assert await copies_of(reader, 0, []) == []

@@ -11,6 +11,7 @@ from migrator.bulk import Bulk, ReplyError
 from migrator.copy import Comparer, KeyCopy, Reader, make_reader
 from migrator.copy.dialect import learn_reads, learn_writes
 from migrator.copy.reader import TypedReader
+from proxy.resp.dumps import restores
 from tests.bulks import opened
 from tests.copy.dataset import DAY_MS, fill
 from tests.copy.interleaved import Interleaved, SplitDump
@@ -23,6 +24,16 @@ async def apply(bulk: Bulk, copies: Sequence[KeyCopy], db: int = 0) -> None:
     commands = [command for copy in copies for command in copy.commands]
     for command, reply in zip(commands, await bulk.pipeline(commands, db=db), strict=True):
         assert not isinstance(reply, ReplyError), (command[:80], reply)
+
+
+async def copies_of(reader: Reader, db: int, keys: Sequence[bytes]) -> list[KeyCopy]:
+    """What is read, key by key."""
+    page = await reader.read(db, keys)
+    plain = [
+        KeyCopy(key, [restores([key], [payload], [expiry], ())[1]], len(payload))
+        for key, payload, expiry in zip(page.keys, page.payloads, page.expiries, strict=True)
+    ]
+    return [*plain, *page.copies]
 
 
 async def make(kind: str, a: Bulk, b: Bulk) -> Reader:
@@ -82,7 +93,7 @@ async def test_everything_is_copied_exactly(source: Server, target: Server, kind
         # What is there already must not shine through.
         await b.pipeline([("RPUSH", key, "old") for key in keys])
         reader = await make(kind, a, b)
-        copies = await reader.read(0, keys)
+        copies = await copies_of(reader, 0, keys)
         await apply(b, copies)
         keeps_field_ttls = (await learn_writes(b)).has_field_ttl
         for copy in copies:
@@ -111,7 +122,7 @@ async def test_stream_counters_and_delivery_times_are_copied_where_both_know_the
 ) -> None:
     async with opened(source, target) as (a, b):
         keys = [key for key in await fill(a) if b"stream" in key]
-        await apply(b, await (await make(kind, a, b)).read(0, keys))
+        await apply(b, await copies_of(await make(kind, a, b), 0, keys))
         both_know = all([(await learn_writes(bulk)).has_stream_counters for bulk in (a, b)])
         for key in keys:
             names = [row[1] for row in source.cli("XINFO", "GROUPS", key)]
@@ -142,7 +153,7 @@ async def test_expiry_times_are_exact_to_a_few_milliseconds(source: Server, targ
         now = int((await a.call("TIME"))[0]) * 1000
         wanted = {b"key:%d" % i: now + DAY_MS + i * 7 for i in range(400)}
         await a.pipeline([("SET", k, "v", "PXAT", ms) for k, ms in wanted.items()])
-        copies = await (await make_reader(a, b)).read(0, list(wanted))
+        copies = await copies_of(await make_reader(a, b), 0, list(wanted))
         for copy in copies:
             [command] = copy.commands
             assert abs(int(command.split(b"\r\n")[6]) - wanted[copy.key]) <= 5
@@ -153,7 +164,7 @@ async def test_expiry_times_are_exact_to_a_few_milliseconds(source: Server, targ
 async def test_absent_keys_are_removed_on_the_other_side(server: Server, kind: str) -> None:
     async with opened(server, server) as (a, b):
         await b.call("SET", "gone", "v", db=1)
-        [copy] = await (await make(kind, a, b)).read(0, [b"gone"])
+        [copy] = await copies_of(await make(kind, a, b), 0, [b"gone"])
         assert copy.absent
         await apply(b, [copy], db=1)
         assert await b.call("EXISTS", "gone", db=1) == 0
@@ -167,7 +178,7 @@ async def test_a_key_whose_time_has_passed_before_its_copy_arrives_is_gone(
             await a.pipeline([("SET", "s", "v"), ("RPUSH", "l", "x"), ("HSET", "h", "f", "v")])
             await b.pipeline([("SET", key, "old") for key in ("s", "l", "h")])
             await a.pipeline([("PEXPIRE", key, 60) for key in ("s", "l", "h")])
-            copies = await (await make(kind, a, b)).read(0, [b"s", b"l", b"h"])
+            copies = await copies_of(await make(kind, a, b), 0, [b"s", b"l", b"h"])
             assert not any(copy.absent for copy in copies)
             while await a.call("EXISTS", "s", "l", "h"):
                 pass
@@ -186,7 +197,7 @@ async def test_a_key_that_vanishes_in_the_middle_of_typed_reads_is_absent(
         await a.call("SADD", "set", *range(10**6, 10**6 + 1500))
         await a.pipeline([("XADD", "stream", "*", "f", "v")] * 1500)
         between: Any = Interleaved(a, batch, ("DEL", key))
-        [copy] = await TypedReader(between, reads, writes).read(0, [key.encode()])
+        [copy] = await copies_of(TypedReader(between, reads, writes), 0, [key.encode()])
         assert copy.absent
 
 
@@ -195,7 +206,7 @@ async def test_a_key_that_changes_its_type_in_the_middle_is_read_again(source: S
         reads, writes = await learn_reads(a), await learn_writes(a)
         await a.pipeline([("SET", "k", "v"), ("SADD", "other", "x")])
         between: Any = Interleaved(a, 2, ("RENAME", "other", "k"))
-        [copy] = await TypedReader(between, reads, writes).read(0, [b"k"])
+        [copy] = await copies_of(TypedReader(between, reads, writes), 0, [b"k"])
         assert b"SADD" in copy.commands[1]
 
 
@@ -205,7 +216,7 @@ async def test_a_key_that_expires_behind_its_dump_is_absent_not_everlasting(serv
         reader: Any = await make_reader(a, a)
         await a.call("SET", "k", "v", "EX", 100)
         reader._primary = SplitDump(a)
-        [copy] = await reader.read(0, [b"k"])
+        [copy] = await copies_of(reader, 0, [b"k"])
         assert copy.absent
 
 
@@ -215,7 +226,7 @@ async def test_dbs_are_kept_apart(source: Server, target: Server) -> None:
         await a.call("SET", "k", "in 0")
         for kind in ("best", "typed"):
             await b.call("FLUSHALL")
-            await apply(b, await (await make(kind, a, b)).read(3, [b"k", b"l"]), db=3)
+            await apply(b, await copies_of(await make(kind, a, b), 3, [b"k", b"l"]), db=3)
             assert await b.call("GET", "k", db=3) == b"in 3"
             assert await b.call("DBSIZE", db=0) == 0
             assert await Comparer(a, b).compare(3, [b"k", b"l"]) == []
@@ -230,7 +241,7 @@ async def test_copies_are_exact_where_dump_or_restore_is_forbidden(
     async with opened(*servers) as (a, b):
         keys = await fill(a)
         servers[denied_on].cli("ACL", "SETUSER", "default", denied)
-        await apply(b, await (await make_reader(a, b)).read(0, keys))
+        await apply(b, await copies_of(await make_reader(a, b), 0, keys))
         assert await Comparer(a, b).compare(0, keys) == []
 
 
@@ -238,7 +249,7 @@ async def test_copying_twice_is_copying_once(source: Server, target: Server, pai
     async with opened(source, target) as (a, b):
         keys = await fill(a)
         for kind in ("best", "typed", "best"):
-            await apply(b, await (await make(kind, a, b)).read(0, keys))
+            await apply(b, await copies_of(await make(kind, a, b), 0, keys))
             assert await Comparer(a, b).compare(0, keys) == []
         assert await b.call("DBSIZE") == len(keys)
 
@@ -252,5 +263,5 @@ async def test_a_full_store_can_be_copied_and_compared(
         await a.pipeline([("SET", "s", "v"), ("RPUSH", "l", "x")])
         server.cli("CONFIG", "SET", "maxmemory", 1)
         for kind in ("best", "typed"):
-            await apply(b, await (await make(kind, a, b)).read(0, [b"s", b"l"]))
+            await apply(b, await copies_of(await make(kind, a, b), 0, [b"s", b"l"]))
             assert await Comparer(a, b).compare(0, [b"s", b"l"]) == []

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from migrator.bulk import Bulk
-from migrator.copy import KeyCopy, Reader
+from migrator.copy import Page, Reader
 from migrator.mover import Mover
 from proxy.endpoint import Endpoint
 from proxy.lane import Lane
@@ -50,11 +50,11 @@ class _Held:
         self._key = key
         self._then = then
 
-    async def read(self, db: int, keys: Sequence[bytes]) -> list[KeyCopy]:
-        copies = await self._inner.read(db, keys)
+    async def read(self, db: int, keys: Sequence[bytes]) -> Page:
+        page = await self._inner.read(db, keys)
         if self._key in keys:
             await self._then()
-        return copies
+        return page
 
 
 class _Wire:
