@@ -42,8 +42,8 @@ from .sent import (
     SentFlush,
     SentSelect,
     SentSwap,
-    as_one_step,
     is_away_error,
+    joined,
     sent_effect,
     sent_places,
 )
@@ -388,18 +388,10 @@ class Mirror(Log):
         if db != self._db and not self._select(self._lane, db):
             raise MirrorAway(f"the {self.side.label} has no database {db}, or was not asked yet")
         keys, raw = plain
-        total = len(keys)
         owners = None
         if copies:
-            owners = list(range(total))
-            commands = [raw]
-            for at, copy in enumerate(copies, total):
-                steps = as_one_step(copy.commands)
-                commands += steps
-                owners += [at] * len(steps)
-            keys = [*keys, *(copy.key for copy in copies)]
-            total = len(owners)
-            raw = b"".join(commands)
+            keys, raw, owners = joined(keys, raw, copies)
+        total = len(keys if owners is None else owners)
         places = [place_of(db, key) for key in keys] if db else keys
         number = self.table.copies_appended(places)
         batch = SentCopies(self, places, number, owners, len(raw), total, time.monotonic())

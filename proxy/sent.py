@@ -67,6 +67,19 @@ def as_one_step(commands: list[bytes]) -> list[bytes]:
     return commands if len(commands) == 1 else [MULTI, *commands, EXEC]
 
 
+def joined(
+    keys: Sequence[bytes], raw: bytes, copies: Sequence[Copy]
+) -> tuple[list[bytes], bytes, list[int]]:
+    """Keys with one command each, and copies behind them: all keys, all commands, whose each is."""
+    owners = list(range(len(keys)))
+    commands = [raw]
+    for at, copy in enumerate(copies, len(keys)):
+        steps = as_one_step(copy.commands)
+        commands += steps
+        owners += [at] * len(steps)
+    return [*keys, *(copy.key for copy in copies)], b"".join(commands), owners
+
+
 def split_array(frame: bytes) -> list[bytes]:
     """The raw frames of an array's elements."""
     return ReplyScanner().feed(frame[frame.index(b"\r\n") + 2 :])
