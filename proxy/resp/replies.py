@@ -37,12 +37,16 @@ class ReplyScanner(Window):
         window = self._gather(data, 1 << 62)
         if window is not None:
             self._scan(window, frames)
+            if self._rest is not None:
+                window = None
+                frames += self.feed(self._take_rest())
         return frames
 
     def _scan(self, data: bytes, frames: list[bytes]) -> None:
         view = data
         size = len(data)
-        at = 0
+        at = self._resume
+        self._resume = 0
         start = 0
         need = 0
         left = self._left

@@ -148,12 +148,16 @@ class RequestScanner(Window):
         window = self._gather(data, self._max_inline)
         if window is not None:
             self._scan(window, requests)
+            if self._rest is not None:
+                window = None
+                requests += self.feed(self._take_rest())
         return requests
 
     def _scan(self, data: bytes, requests: list[Request]) -> None:
         view = data
         size = len(data)
-        at = 0
+        at = self._resume
+        self._resume = 0
         start = 0
         left = self._left
         spans = self._spans

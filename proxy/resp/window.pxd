@@ -5,6 +5,7 @@ cimport cython
 ctypedef const unsigned char *charp
 
 cdef Py_ssize_t _MAX_DIGITS
+cdef Py_ssize_t _BIG
 
 
 cdef class Window:
@@ -14,9 +15,16 @@ cdef class Window:
     cdef Py_ssize_t _held
     cdef Py_ssize_t _need
     cdef long long _value
+    cdef object _store
+    cdef Py_ssize_t _resume
+    cdef bytes _rest
 
     @cython.locals(is_enough=cython.bint)
     cdef bytes _gather(self, bytes data, Py_ssize_t patience)
+    @cython.locals(missing=Py_ssize_t)
+    cdef bytes _stored(self, bytes data, object store)
+    cdef bytes _take_rest(self)
+    cdef _store_all(self, bytes data, Py_ssize_t start)
     cdef void _set_aside(self, bytes data, Py_ssize_t start, Py_ssize_t at, Py_ssize_t need)
     @cython.final
     @cython.locals(raw=bytes, piece=bytes, view=charp)

@@ -12,6 +12,10 @@ cut, and unchecked, so that every index is compared with the size first, and non
 
 from __future__ import annotations
 
+from io import BytesIO
+
+# Bytes that are known to be missing, or a frame has already, at which it is stored.
+_BIG = 1024 * 1024
 # Bytes a length may have: more digits than any limit, and no overflow when compiled.
 _MAX_DIGITS = 18
 
@@ -23,9 +27,15 @@ class Window:
     their size; parsing makes no progress before `_need` bytes of them are there, or, where a
     line is unfinished and `_need` is 0, before a CR or LF comes. `_value` is the number that
     `_header` read.
+
+    A big frame is not in `_parts` and `_tail`: all of it is in `_store`, which grows in place, so
+    that it is in memory once, and comes out of it without a copy. Then `_resume` is where the
+    scan goes on, and `_rest` what came behind the bytes that were missing.
     """
 
-    __slots__ = ("_base", "_held", "_need", "_parts", "_tail", "_value")
+    __slots__ = (
+        "_base", "_held", "_need", "_parts", "_rest", "_resume", "_store", "_tail", "_value",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -34,6 +44,9 @@ class Window:
         self._held = 0
         self._need = 0
         self._value = 0
+        self._store: BytesIO | None = None
+        self._resume = 0
+        self._rest: bytes | None = None
 
     @property
     def pending(self) -> int:
@@ -42,6 +55,8 @@ class Window:
 
     def _gather(self, data: bytes, patience: int) -> bytes | None:
         """Everything unparsed, once it is worth parsing; `patience` bounds an unfinished line."""
+        if self._store is not None:
+            return self._stored(data, self._store)
         if not self._held:
             return data
         if self._need:
@@ -62,8 +77,37 @@ class Window:
         self._held = 0
         return data
 
+    def _stored(self, data: bytes, store: BytesIO) -> bytes | None:
+        """The same for a big frame. What it gives begins with the frame, parsed up to `_resume`."""
+        missing = self._need - self._held
+        if len(data) < missing:
+            store.write(data)
+            self._held += len(data)
+            return None
+        if 0 < missing < len(data):
+            # Nothing behind the frame, or to cut that off would be a copy of all of it.
+            self._rest = data[missing:]
+            data = data[:missing]
+        store.write(data)
+        self._store = None
+        self._resume = self._base
+        self._base = 0
+        self._held = 0
+        return store.getvalue()
+
+    def _take_rest(self) -> bytes:
+        rest, self._rest = self._rest, None
+        assert rest is not None
+        return rest
+
     def _set_aside(self, data: bytes, start: int, at: int, need: int) -> None:
         """Keeps the frame that began at `start` and is parsed up to `at` for the next chunk."""
+        if need > _BIG or at - start > _BIG:
+            self._store_all(data, start)
+            self._base += at - start
+            self._held = len(data) - at
+            self._need = need
+            return
         if at > start:
             self._parts.append(data[start:at])
             self._base += at - start
@@ -71,6 +115,17 @@ class Window:
             self._tail.append(data[at:])
             self._held = len(data) - at
         self._need = need
+
+    def _store_all(self, data: bytes, start: int) -> None:
+        if start == 0 and not self._base:
+            # It is shared until the next write, and nobody else has it then: no copy.
+            self._store = BytesIO(data)
+            self._store.seek(len(data))
+        else:
+            self._store = BytesIO()
+            self._store.writelines(self._parts)
+            self._store.write(data[start:])
+            self._parts.clear()
 
     def _whole(self, data: bytes, start: int, end: int) -> bytes:
         """The bytes of a frame that ends here."""
