@@ -17,9 +17,11 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 from migrator.bulk import ReplyError
 from migrator.mover import Copied, Mover
+from migrator.pace import Pace
 from migrator.state import Backfill as Position
 from migrator.stores import Store
 from proxy.sent import MirrorAway
@@ -27,8 +29,7 @@ from proxy.server import Proxy
 
 log = logging.getLogger("keyferry.backfill")
 
-# Keys a page: it begins small and grows, as long as a page's values are small.
-FIRST_SCAN_COUNT = 32
+# Keys a page, as long as values are small.
 MAX_SCAN_COUNT = 500
 # Bytes of one page, above which pages shrink, and below which they grow.
 LARGE_PAGE = 4 * 1024 * 1024
@@ -53,6 +54,7 @@ class Backfill:
         proxy: Proxy,
         mover: Mover,
         stores: tuple[Store, Store],
+        pace: Pace,
         position: Position,
         save: Callable[[Position], None],
         *,
@@ -70,6 +72,7 @@ class Backfill:
         self._proxy = proxy
         self._mover = mover
         self._stores = stores
+        self._pace = pace
         self._save = save
         self._workers = workers
         self._also_secondary = also_secondary
@@ -77,7 +80,7 @@ class Backfill:
         self._keys = position.keys_done
         self._bytes = position.bytes_done
         self._saved_at = 0.0
-        self._scan_count = FIRST_SCAN_COUNT
+        self._scan_count = MAX_SCAN_COUNT
         self._rate_from = (time.monotonic(), self._keys)
 
     async def run(self) -> None:
@@ -144,52 +147,71 @@ class Backfill:
     async def _walk(self, store: Store, db: int, cursor: int, *, counts: bool, run_id: str) -> None:
         """SCAN one database. The next page is asked for while the last ones are copied."""
         bulk = await store.connection("scan")
+        self._scan_count = min(self._scan_count, self._most_keys(store))
+
+        def scan(cursor: int) -> asyncio.Task[Any]:
+            count = min(self._scan_count, self._pace.page_keys)
+            return asyncio.create_task(bulk.call("SCAN", cursor, "COUNT", count, db=db))
+
+        coming = scan(cursor)
         pending: deque[tuple[int, asyncio.Task[Copied]]] = deque()
         lanes = [f"backfill-{number}" for number in range(self._workers)]
         number = 0
         try:
             while True:
                 before = cursor
-                answer = await bulk.call("SCAN", cursor, "COUNT", self._scan_count, db=db)
+                answer = await coming
                 cursor, keys = int(answer[0]), answer[1]
+                if cursor:
+                    # Its answer is wanted as soon as there is room for one more page.
+                    coming = scan(cursor)
                 if keys:
                     purpose = lanes[number % self._workers]
                     number += 1
                     task = asyncio.create_task(self._copy(db, keys, purpose), name="copy")
                     pending.append((before, task))
                 if len(pending) >= self._workers:
-                    self._done(await pending.popleft()[1], counts)
+                    self._done(await pending.popleft()[1], counts, self._most_keys(store))
                     oldest = pending[0][0] if pending else cursor
                     if counts:
                         self._progress(db, oldest, run_id)
                 if cursor == 0:
                     break
             while pending:
-                self._done(await pending.popleft()[1], counts)
+                self._done(await pending.popleft()[1], counts, self._most_keys(store))
             if counts:
                 self._progress(db + 1, 0, run_id)
         finally:
-            for _, task in pending:
+            tasks = [coming, *(task for _, task in pending)]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*(task for _, task in pending), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _most_keys(self, store: Store) -> int:
+        """How many keys a page may have, by the mean size of all: a SCAN goes by their hashes, so
+        that each page is a sample of the whole."""
+        info = store.info
+        mean = info.used_memory / info.keys if info.keys else 0
+        return max(1, min(MAX_SCAN_COUNT, int(LARGE_PAGE / mean))) if mean else MAX_SCAN_COUNT
 
     async def _copy(self, db: int, keys: list[bytes], purpose: str) -> Copied:
         # A batch counts when the secondary has acknowledged it: a saved position may
         # not be ahead of what is there.
-        copied = await self._mover.copy(db, keys, purpose)
-        for failure in await copied.acknowledged:
-            if failure.is_away:  # It would refuse the rest as well: wait for it.
-                raise MirrorAway(failure.error)
+        async with self._pace.page(len(keys)):
+            copied = await self._mover.copy(db, keys, purpose)
+            for failure in await copied.acknowledged:
+                if failure.is_away:  # It would refuse the rest as well: wait for it.
+                    raise MirrorAway(failure.error)
         return copied
 
-    def _done(self, copied: Copied, counts: bool) -> None:
+    def _done(self, copied: Copied, counts: bool, most_keys: int) -> None:
         for place in copied.touched:
             self._proxy.table.mark_unproven(place)
         self._proxy.stats.backfill_keys += copied.keys
         if copied.size > LARGE_PAGE:
             self._scan_count = max(1, self._scan_count // 4)
         elif copied.size < SMALL_PAGE:
-            self._scan_count = min(MAX_SCAN_COUNT, self._scan_count * 2)
+            self._scan_count = min(most_keys, self._scan_count * 2)
         if counts:
             self._keys += copied.keys + len(copied.touched)
             self._bytes += copied.size

@@ -28,6 +28,7 @@ from migrator.display import (
     status_rows,
 )
 from migrator.errors import BadInput, KeyferryError, Refused, Unreachable
+from migrator.throttle import Level
 
 DONE, FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 POLL_SECONDS = 0.25
@@ -253,6 +254,23 @@ def _verify_step(sample: int | None, status: Json) -> tuple[int, int | None, str
 def shift(session: Session, percent: int) -> None:
     """Sends PERCENT of the reads, by key, to the target. Undone by shift 0."""
     session.show(session.ask("shift", percent=percent))
+
+
+@verb
+@click.argument("level", required=False, type=click.Choice([str(level) for level in Level]))
+@click.option(
+    "--keys-per-second", type=click.IntRange(min=0), metavar="N", help="A limit; 0 takes it away."
+)
+def nice(session: Session, level: str | None, keys_per_second: int | None) -> None:
+    """How far backfill, verify and repair stand back for clients, from now on.
+
+    full: not at all; normal: so that the clients' 99th percentile at most doubles; gentle: so that
+    they hardly notice. Holds over restarts, until run is given another --nice. Undone by nice with
+    what it was before.
+    """
+    if level is None and keys_per_second is None:
+        raise click.UsageError("LEVEL or --keys-per-second is needed")
+    session.show(session.ask("nice", level=level, keys_per_second=keys_per_second))
 
 
 @verb

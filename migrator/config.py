@@ -20,6 +20,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from migrator.throttle import Level, Nice
 from migrator.units import duration_ms, size_bytes
 from proxy.endpoint import Endpoint, EndpointError
 from proxy.tls import Renewed, TlsFileError, TlsFiles, server_context, to_store
@@ -66,6 +67,7 @@ class Settings:
     max_lag_ms: float
     backfill_workers: int
     allow_commands: tuple[str, ...] = ()
+    nice: Nice = field(default_factory=Nice)
     tls: Renewed | None = None
     """What clients are served with; None: plain."""
 
@@ -260,6 +262,19 @@ OPTIONS: tuple[click.Option, ...] = (
     _option("max_lag", DurationType(), "The mirror's lag at which a flip is refused.", "1000ms"),
     _option("backfill_workers", click.IntRange(1, 64), "Copies at once.", 4),
     _option(
+        "nice",
+        click.Choice([str(level) for level in Level]),
+        "How far backfill, verify and repair stand back for clients; `keyferry nice` changes it.",
+        "normal",
+    ),
+    _option(
+        "keys_per_second",
+        click.IntRange(min=0),
+        "At most so many keys are copied or compared; 0: any number.",
+        0,
+        metavar="N",
+    ),
+    _option(
         "allow_commands",
         CommandsType(),
         "Commands to serve that are refused otherwise, SAVE or CONFIG SET, say.",
@@ -275,7 +290,8 @@ def checked(values: dict[str, Any]) -> Settings:
     for side in ("source", "target"):
         values[side] = _with_tls(values, side)
     values["tls"] = _served_with(values)
-    settings = Settings(max_lag_ms=values.pop("max_lag"), **values)
+    nice = Nice(Level(values.pop("nice")), values.pop("keys_per_second") or None)
+    settings = Settings(max_lag_ms=values.pop("max_lag"), nice=nice, **values)
     if settings.source.address == settings.target.address:
         raise _wrong("target", "it is the source")
     if settings.admin_token is not None and not re.fullmatch(r"[!-~]+", settings.admin_token):

@@ -26,12 +26,14 @@ from migrator.events import Events
 from migrator.finding import Finding
 from migrator.gates import Facts
 from migrator.markers import Markers
+from migrator.pace import Pace
 from migrator.phases import Phase, Verb, check
 from migrator.state import Backfill as Position
 from migrator.state import State
 from migrator.state import Verification as Verified
 from migrator.status import status_of
 from migrator.stores import Store, StoreUnreachable
+from migrator.throttle import Level, Nice
 from migrator.verify import Verification, VerificationAborted
 from migrator.watch import Watch
 from proxy.mirror import Mirror
@@ -56,6 +58,11 @@ class Controller:
         self.stores = stores
         self.proxy = proxy
         self.events = Events()
+        migration = state.migration
+        is_asked = migration.nice is not None and migration.nice_settings == settings.nice
+        # What was asked for while it ran holds, until the operator changes the settings.
+        nice = migration.nice if is_asked and migration.nice else settings.nice
+        self.pace = Pace(proxy, stores, nice)
         self.copying: Copying | None = None
         self.verification: Verification | None = None
         self.watch = Watch(proxy, stores, self._on_look, self._on_writers, self.check_feeds)
@@ -97,6 +104,7 @@ class Controller:
         copying = self.copying = Copying(
             proxy,
             self.stores,
+            self.pace,
             buffer_bytes=self.settings.mirror_buffer_bytes,
             on_gap=self._on_gap,
             on_primary_replaced=self._on_primary_replaced,
@@ -337,6 +345,7 @@ class Controller:
                     self.stores,
                     copying.feeds,
                     copying.mover,
+                    self.pace,
                     sample=sample,
                     repair=repair,
                 )
@@ -398,6 +407,20 @@ class Controller:
     async def rollback(self, dry_run: bool, max_pause_ms: float) -> Json:
         async with self._verbs:
             return await flip.flip(self, Verb.ROLLBACK, dry_run, max_pause_ms)
+
+    async def nice(self, level: str | None, keys_per_second: int | None) -> Json:
+        """Waits for no other verb: it is needed while one of them takes too long."""
+        now = self.pace.throttle.nice
+        limit = now.keys_per_second if keys_per_second is None else keys_per_second or None
+        wanted = Nice(now.level if level is None else Level(level), limit)
+        self.state.update(nice=wanted, nice_settings=self.settings.nice)
+        self.pace.ask(wanted)
+        if wanted != now:
+            self.events.tell("nice", f"nice is {wanted} now")
+        return {
+            "before": self.point() | {"nice": now.as_json()},
+            "after": self.point() | {"nice": wanted.as_json()},
+        }
 
     async def finish(self) -> Json:
         async with self._verbs:

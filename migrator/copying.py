@@ -1,7 +1,7 @@
 """Everything that runs while a mirror runs, in one direction.
 
-Owns the mirror's connection, both event feeds, the repair and the backfill, and
-starts and stops them together. It does not know phases.
+Owns the mirror's connection, both event feeds, the repair, the backfill and their pace,
+and starts and stops them together. It does not know phases.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from migrator.backfill import Backfill
 from migrator.feed import Feed
 from migrator.mover import Mover
+from migrator.pace import Pace
 from migrator.repair import Repair
 from migrator.state import Backfill as Position
 from migrator.stores import Store
@@ -34,6 +35,7 @@ class Copying:
         self,
         proxy: Proxy,
         stores: tuple[Store, Store],
+        pace: Pace,
         *,
         buffer_bytes: int,
         on_gap: Callable[[], None],
@@ -43,7 +45,8 @@ class Copying:
         self.stores = stores
         self.buffer_bytes = buffer_bytes
         self.mover = Mover(proxy, stores)
-        self.repair = Repair(proxy, self.mover, stores)
+        self.pace = pace
+        self.repair = Repair(proxy, self.mover, stores, pace)
         self.backfill: Backfill | None = None
         # The generation in which the secondary was empty when the mirror began.
         self.empty_in_generation: int | None = None
@@ -55,6 +58,7 @@ class Copying:
         self._run_ids: list[str | None] = [store.info.run_id or None for store in stores]
         self.feeds = (self._feed(Side.SOURCE), self._feed(Side.TARGET))
         self.repair.start()
+        pace.start()
 
     def _feed(self, side: Side) -> Feed:
         return Feed(
@@ -105,7 +109,7 @@ class Copying:
         if self._backfill_task is not None and not self._backfill_task.done():
             return
         backfill = self.backfill = Backfill(
-            self.proxy, self.mover, self.stores, position, save,
+            self.proxy, self.mover, self.stores, self.pace, position, save,
             workers=workers, also_secondary=self._walks_secondary,
             prepare=self.repair.end_stale_connections,
         )  # fmt: skip
@@ -141,6 +145,7 @@ class Copying:
             self._backfill_task.cancel()
             await asyncio.gather(self._backfill_task, return_exceptions=True)
         await self.repair.stop()
+        await self.pace.stop()
         for feed in self.feeds:
             await feed.close()
 

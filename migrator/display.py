@@ -27,7 +27,14 @@ PHASES = ("idle", "copying", "mirroring", "cutover", "finished")
 def point_text(point: Json) -> str:
     """`mirroring, primary source, 10% of reads on the target`."""
     percent = point.get("read_percent", 0)
-    return f"{point['phase']}, primary {point['primary']}, {percent}% of reads on the target"
+    text = f"{point['phase']}, primary {point['primary']}, {percent}% of reads on the target"
+    return text + (f", nice {nice_text(point['nice'])}" if "nice" in point else "")
+
+
+def nice_text(nice: Json) -> str:
+    """`gentle, at most 5,000 keys/s`."""
+    limit = nice["keys_per_second"]
+    return str(nice["level"]) + (f", at most {limit:,} keys/s" if limit else "")
 
 
 def bytes_text(size: float) -> str:
@@ -58,6 +65,7 @@ def status_rows(status: Json) -> Rows:
         ("target", _store_text(status["target"])),
         ("clients", f"{status['clients']:,}, {status['commands_per_second']:,.0f} commands/s"),
         ("backfill", _backfill_text(backfill)),
+        *_pace_rows(status),
         ("mirror", _mirror_text(mirror)),
         ("unproven", f"{mirror['unproven_keys']:,} keys, {mirror['divergences']:,} divergences"),
         *_not_repeated_rows(mirror),
@@ -70,6 +78,19 @@ def status_rows(status: Json) -> Rows:
         *_pause_rows(status.get("last_pause_ms")),
         *_allowed_rows(status.get("allowed_commands")),
     ]
+
+
+def _pace_rows(status: Json) -> Rows:
+    if "nice" not in status:
+        return []
+    throttle, text = status["backfill"]["throttle"], nice_text(status["nice"])
+    if throttle["share"] < 1.0:
+        text += f", held back to {throttle['share']:.0%} by {throttle['reason']}"
+    if throttle["clients_p99_ms"] is not None:
+        text += f", clients' p99 {throttle['clients_p99_ms']:.2f} ms"
+        if throttle["quiet_p99_ms"] is not None:
+            text += f" ({throttle['quiet_p99_ms']:.2f} ms without copying)"
+    return [("nice", text)]
 
 
 def _not_repeated_rows(mirror: Json) -> Rows:
@@ -163,9 +184,15 @@ def status_line(status: Json) -> str:
         f"{status['phase']} primary={status['primary']} reads={status['read_percent']}%"
         f" commands/s={status['commands_per_second']:.0f}"
         f" backfill={backfill['keys_done']}/{backfill['keys_total']}"
+        f"{_throttle_words(backfill)}"
         f" lag_ms={mirror['lag_ms']:.1f} unproven={mirror['unproven_keys']}"
         f" blockers={','.join(status['blockers']) or '-'}"
     )
+
+
+def _throttle_words(backfill: Json) -> str:
+    throttle = backfill.get("throttle")
+    return f" share={throttle['share']:.2f} held_by={throttle['reason']}" if throttle else ""
 
 
 class Screen:

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from migrator.errors import StateError
 from migrator.phases import Phase, check_transition
+from migrator.throttle import Level, Nice
 from proxy.sides import Side
 
 DATABASE = "state.sqlite"
@@ -98,6 +99,13 @@ class Migration:
     notify_events: tuple[str | None, str | None] = (None, None)
     """notify-keyspace-events as each side had it before us, by Side; None: not changed by us."""
     clean_stop: CleanStop | None = None
+    nice: Nice | None = None
+    """What was asked for while it ran; it holds as long as the settings are `nice_settings`."""
+    nice_settings: Nice | None = None
+
+
+# Fields that directories of older versions do not have.
+_LATER = ("nice", "nice_settings")
 
 
 class State:
@@ -273,6 +281,7 @@ def _load(database: sqlite3.Connection) -> Migration | None:
     if not saved:
         return None
     value = {name: json.loads(text) for name, text in saved.items()}
+    value = dict.fromkeys(_LATER) | value
     if missing := {f.name for f in fields(Migration)} - value.keys():
         raise LookupError(f"no {', '.join(sorted(missing))}")
     clean = value["clean_stop"]
@@ -284,9 +293,15 @@ def _load(database: sqlite3.Connection) -> Migration | None:
         "verification": verification and Verification(**verification),
         "waivers": frozenset(value["waivers"]),
         "notify_events": tuple(value["notify_events"]),
+        "nice": _nice(value["nice"]),
+        "nice_settings": _nice(value["nice_settings"]),
         "clean_stop": clean and CleanStop(_mark(clean["source"]), _mark(clean["target"])),
     }
     return Migration(**value)
+
+
+def _nice(value: dict[str, Any] | None) -> Nice | None:
+    return Nice(Level(value["level"]), value["keys_per_second"]) if value else None
 
 
 def _mark(value: dict[str, Any] | None) -> StoreMark | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from migrator.gates import blockers_of_cutover, blockers_of_rollback
 from migrator.phases import Phase
 from migrator.stores import Store
+from migrator.throttle import Reason, Throttle
 from proxy.metrics import Readings
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def status_of(controller: Controller) -> dict[str, Any]:
         "target": _store(controller.stores[1]),
         "clients": len(proxy.sessions),
         "commands_per_second": round(controller.watch.commands_per_second, 1),
+        "nice": controller.pace.throttle.nice.as_json(),
         "backfill": _backfill(controller),
         "mirror": _mirror(controller),
         "verify": _verify(controller),
@@ -72,7 +74,23 @@ def _backfill(controller: Controller) -> dict[str, Any]:
         "keys_per_second": round(backfill.keys_per_second, 1) if backfill and is_running else 0.0,
         "eta_seconds": backfill.eta_seconds if backfill and is_running else None,
         "waits_for": backfill.reason if backfill and backfill.reason else None,
+        "throttle": _throttle(controller.pace.throttle),
     }
+
+
+def _throttle(throttle: Throttle) -> dict[str, Any]:
+    """Of all movers; `share` is the part of its time in which each works."""
+    quiet = throttle.quiet
+    return {
+        "share": round(throttle.share, 3),
+        "reason": str(throttle.reason),
+        "clients_p99_ms": _milliseconds(throttle.p99_s),
+        "quiet_p99_ms": _milliseconds(quiet.p99_s if quiet else None),
+    }
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000.0, 3)
 
 
 def _mirror(controller: Controller) -> dict[str, Any]:
@@ -132,4 +150,7 @@ def readings_of(controller: Controller) -> Readings:
         unproven_keys=mirror["unproven_keys"],
         backfill_keys=status["backfill"]["keys_total"],
         verify_mismatches=status["verify"]["mismatches"],
+        throttle_share=controller.pace.throttle.share,
+        throttle_reason=str(controller.pace.throttle.reason),
+        throttle_reasons=[str(reason) for reason in Reason],
     )

@@ -31,6 +31,8 @@ class StoreInfo:
     version: str = ""
     run_id: str = ""
     evicted_keys: int = 0
+    used_memory: int = 0
+    """Bytes, of everything that it holds."""
     is_cluster: bool = False
     keys_by_db: dict[int, int] = field(default_factory=dict)
 
@@ -92,7 +94,7 @@ class Store:
         bulk = await self.connection("admin")
         try:
             sections = await bulk.pipeline(
-                [("INFO", name) for name in ("server", "keyspace", "stats", "cluster")]
+                [("INFO", name) for name in ("server", "keyspace", "stats", "cluster", "memory")]
             )
         except ConnectionError as error:
             self.is_reachable = False
@@ -108,6 +110,7 @@ class Store:
             version=facts.get("valkey_version") or facts.get("redis_version", ""),
             run_id=facts.get("run_id", ""),
             evicted_keys=int(facts.get("evicted_keys", 0)),
+            used_memory=int(facts.get("used_memory", 0)),
             is_cluster=facts.get("cluster_enabled") == "1",
             keys_by_db={
                 int(name[2:]): int(value.split(",")[0].removeprefix("keys="))

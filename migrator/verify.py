@@ -18,6 +18,7 @@ from migrator.copy import Comparer, Difference
 from migrator.feed import Feed
 from migrator.marker import KEY as MARKER
 from migrator.mover import Alone, Mover
+from migrator.pace import Pace
 from migrator.stores import Store
 from proxy.keytable import Place, place_of
 from proxy.sent import MirrorAway
@@ -65,6 +66,7 @@ class Verification:
         stores: tuple[Store, Store],
         feeds: tuple[Feed, Feed],
         mover: Mover,
+        pace: Pace,
         *,
         sample: int | None = None,
         repair: bool = False,
@@ -77,6 +79,7 @@ class Verification:
         self._stores = stores
         self._feeds = feeds
         self._mover = mover
+        self._pace = pace
         self._primary = proxy.primary
 
     async def run(self) -> bool:
@@ -126,7 +129,9 @@ class Verification:
             other = await self._stores[self._primary].connection("verify-scan")
             cursor = 0
             while True:
-                answer = await bulk.call("SCAN", cursor, "COUNT", SCAN_COUNT, db=db)
+                answer = await bulk.call(
+                    "SCAN", cursor, "COUNT", min(SCAN_COUNT, self._pace.page_keys), db=db
+                )
                 cursor = int(answer[0])
                 keys = [key for key in answer[1] if db or key != MARKER]
                 if side is not self._primary and keys:
@@ -149,7 +154,8 @@ class Verification:
         )
         while (page := await queue.get()) is not None:
             db, keys = page
-            await self._settle_page(comparer, db, keys)
+            async with self._pace.page(len(keys)):
+                await self._settle_page(comparer, db, keys)
             progress = self.progress
             progress.keys_checked += len(keys)
             self._proxy.stats.verify_keys += len(keys)

@@ -124,6 +124,10 @@ class Readings:
     """Keys that the source had when the backfill began."""
     verify_mismatches: int = 0
     """Of the last verification, or of the one that runs."""
+    throttle_share: float = 1.0
+    """The part of its time in which each mover works."""
+    throttle_reason: str = "none"
+    throttle_reasons: Sequence[str] = ()
 
 
 def registry(stats: Stats, read: Callable[[], Readings]) -> CollectorRegistry:
@@ -202,6 +206,7 @@ def _gauges(now: Readings) -> Iterator[Metric]:
         ("unproven_keys", "Keys that may differ and await a copy.", now.unproven_keys),
         ("backfill_keys", "Keys there were to copy.", now.backfill_keys),
         ("verify_mismatches", "Keys that differed, last verification.", now.verify_mismatches),
+        ("throttle_share", "The part of its time in which each mover works.", now.throttle_share),
         ("read_percent", "Share of reads that goes to the target.", now.read_percent),
     ):
         yield GaugeMetricFamily(f"keyferry_{name}", help_, value=value)
@@ -210,6 +215,12 @@ def _gauges(now: Readings) -> Iterator[Metric]:
     for side in Side:
         primary.add_metric([side.label], int(side is now.primary))
     yield primary
+    reason = GaugeMetricFamily(
+        "keyferry_throttle_reason", "1 for what holds the movers back.", labels=["reason"]
+    )
+    for name in now.throttle_reasons:
+        reason.add_metric([name], int(name == now.throttle_reason))
+    yield reason
     phase = GaugeMetricFamily("keyferry_phase", "1 for the current phase.", labels=["phase"])
     for name in now.phases:
         phase.add_metric([name], int(name == now.phase))

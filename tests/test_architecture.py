@@ -20,6 +20,7 @@ PURE = (
     "migrator/phases.py",
     "migrator/errors.py",
     "migrator/units.py",
+    "migrator/throttle.py",
     "migrator/admin/body.py",
 )
 IMPURE = {

@@ -6,6 +6,7 @@ Pure. Every problem is a BadInput which names the option.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, Self
 
 from migrator.errors import BadInput
@@ -56,6 +57,20 @@ class Body:
         if not _is_integer(value) or value < 1:
             raise BadInput(f"{name}: a whole number from 1 up is needed")
         return int(value)
+
+    def choice(self, name: str, of: Iterable[str]) -> str | None:
+        value = self._options.pop(name, None)
+        words = list(of)
+        if value is not None and value not in words:
+            raise BadInput(f"{name}: one of {', '.join(words)} is needed")
+        return None if value is None else str(value)
+
+    def limit(self, name: str) -> int | None:
+        """None where it is not given; 0 is no limit."""
+        value = self._options.pop(name, None)
+        if value is not None and (not _is_integer(value) or value < 0):
+            raise BadInput(f"{name}: a whole number from 0 up is needed")
+        return None if value is None else int(value)
 
     def percent(self, name: str) -> int:
         value = self._options.pop(name, None)

@@ -35,6 +35,9 @@ class Controller(Protocol):
     async def shift(self, percent: int) -> Json:
         """This share of reads (0 to 100), by key, goes to the target."""
 
+    async def nice(self, level: str | None, keys_per_second: int | None) -> Json:
+        """How far movers stand back for clients; None: as it was, 0 keys: no limit."""
+
     async def cutover(self, dry_run: bool, max_pause_ms: float) -> Json:
         """Gates, fence, flip. `dry_run`: the gates only. Answers `pause_ms` as well."""
 

@@ -26,6 +26,7 @@ from yarl import URL
 from migrator.admin.body import Body
 from migrator.admin.controller import Controller, Json
 from migrator.errors import BadInput, ListenError, Refused
+from migrator.throttle import Level
 
 log = logging.getLogger("keyferry.admin")
 
@@ -109,6 +110,9 @@ class AdminServer:
             "start": lambda body: partial(c.start, body.names("allow")),
             "verify": lambda body: partial(c.verify, body.count("sample"), body.flag("repair")),
             "shift": lambda body: partial(c.shift, body.percent("percent")),
+            "nice": lambda body: partial(
+                c.nice, body.choice("level", Level), body.limit("keys_per_second")
+            ),
             "cutover": lambda body: partial(c.cutover, body.flag("dry_run"), body.max_pause_ms()),
             "rollback": lambda body: partial(c.rollback, body.flag("dry_run"), body.max_pause_ms()),
             "finish": lambda body: c.finish,

@@ -120,6 +120,15 @@ class RememberingController:
     async def shift(self, percent: int) -> Json:
         return self._step("shift", percent, read_percent=percent)
 
+    async def nice(self, level: str | None, keys_per_second: int | None) -> Json:
+        answer = self._step("nice", level, keys_per_second)
+        before = {"level": "normal", "keys_per_second": None}
+        after = {"level": level or "normal", "keys_per_second": keys_per_second or None}
+        return {
+            "before": answer["before"] | {"nice": before},
+            "after": answer["after"] | {"nice": after},
+        }
+
     async def cutover(self, dry_run: bool, max_pause_ms: float) -> Json:
         answer = self._step("cutover", dry_run, max_pause_ms, phase="cutover", primary="target")
         return answer | {"pause_ms": 12.34}

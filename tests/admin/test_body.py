@@ -22,6 +22,8 @@ def test_any_value_is_taken_or_refused_but_nothing_else_happens(value: object) -
         lambda body: body.flag("x"),
         lambda body: body.count("x"),
         lambda body: body.percent("x"),
+        lambda body: body.choice("x", ("a", "b")),
+        lambda body: body.limit("x"),
     ):
         body = Body({"x": value})
         with suppress(BadInput):

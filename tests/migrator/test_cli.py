@@ -53,6 +53,9 @@ def keyferry(*argv: str) -> int:
         (["cutover"], ("cutover", False, 1000.0)),
         (["cutover", "--dry-run", "--max-pause", "250ms"], ("cutover", True, 250.0)),
         (["rollback", "--max-pause", "2s"], ("rollback", False, 2000.0)),
+        (["nice", "gentle"], ("nice", "gentle", None)),
+        (["nice", "full", "--keys-per-second", "0"], ("nice", "full", 0)),
+        (["nice", "--keys-per-second", "500"], ("nice", None, 500)),
         (["finish"], ("finish",)),
         (["cancel"], ("cancel",)),
     ],
@@ -128,6 +131,8 @@ def test_a_refusal_with_json_is_on_stdout_as_well(
         (["shift", "half"], "keyferry: PERCENT: 'half' is not a valid integer"),
         (["cutover", "--max-pause", "soon"], "keyferry: --max-pause: 'soon' is not a duration"),
         (["verify", "--sample", "0"], "keyferry: --sample: 0 is not in the range"),
+        (["nice"], "keyferry: LEVEL or --keys-per-second is needed"),
+        (["nice", "kind"], "keyferry: LEVEL: 'kind' is not one of"),
         (["nonsense"], "keyferry: No such command"),
         (["status", "--admin", "x y"], "keyferry: --admin: 'x y' is not a URL"),
         (["run", "--source", "redis://a"], "keyferry: --target: it is required"),
@@ -284,5 +289,5 @@ def test_help_names_every_verb(capsys: Said) -> None:
     assert keyferry("--help") == 0
     said = capsys.readouterr().out
     for verb in ("run", "analyze", "start", "status", "verify", "shift", "cutover", "rollback",
-                 "finish", "cancel", "demo"):  # fmt: skip
+                 "nice", "finish", "cancel", "demo"):  # fmt: skip
         assert re.search(rf"^  {verb} ", said, re.MULTILINE)

@@ -23,6 +23,7 @@ from migrator.state import (
     StoreMark,
     Verification,
 )
+from migrator.throttle import Level, Nice
 from proxy.sides import Side
 
 ADDRESSES = ("127.0.0.1:1", "127.0.0.1:2")
@@ -70,6 +71,8 @@ def test_everything_comes_back(state: State) -> None:
             waivers=frozenset({"other_clients", "eviction"}),
             notify_events=("KEA", None),
             clean_stop=CleanStop(StoreMark("abc", 4), None),
+            nice=Nice(Level.GENTLE, 500),
+            nice_settings=Nice(),
         )
     )
     saved = state.migration
@@ -78,6 +81,13 @@ def test_everything_comes_back(state: State) -> None:
     assert again.claim(*ADDRESSES) == saved
     assert isinstance(again.migration.phase, Phase)
     assert isinstance(again.migration.primary, Side)
+
+
+def test_a_directory_from_before_nice_is_read(state: State) -> None:
+    state.update(phase=Phase.COPYING, nice=Nice(Level.FULL))
+    state._database.execute("DELETE FROM migration WHERE field LIKE 'nice%'")
+    again = reopened(state).migration
+    assert (again.phase, again.nice) == (Phase.COPYING, None)
 
 
 def test_an_update_changes_only_what_it_names(state: State) -> None:

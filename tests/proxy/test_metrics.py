@@ -28,11 +28,16 @@ PROMISED = {
     "phase": {"phase"},
     "pause_seconds_bucket": {"le"},
     "shadow_mismatches_total": set(),
+    "throttle_share": set(),
+    "throttle_reason": {"reason"},
 }
 
 
 def scrape(stats: Stats, **readings: object) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    now = Readings(**{"phase": "idle", "phases": PHASES, "primary": Side.SOURCE} | readings)
+    now = Readings(
+        **{"phase": "idle", "phases": PHASES, "primary": Side.SOURCE, "throttle_reasons": ("none",)}
+        | readings
+    )
     text = generate_latest(registry(stats, lambda: now)).decode()
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
