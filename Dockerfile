@@ -1,4 +1,4 @@
-# The compiler stays in the first stage; the second holds Python, a virtual environment and nothing
+# The hot path is compiled, or there is no image. The compiler stays in the first stage; the second holds Python, a virtual environment and nothing
 # else. Runs as an unprivileged user; only /var/lib/keyferry needs to be writable (and kept).
 FROM python:3.13-slim AS build
 RUN apt-get update \
@@ -7,7 +7,7 @@ RUN apt-get update \
 WORKDIR /src
 COPY . .
 RUN python -m venv /opt/keyferry \
-    && /opt/keyferry/bin/pip install --no-cache-dir . \
+    && KEYFERRY_PURE=0 /opt/keyferry/bin/pip install --no-cache-dir . \
     && /opt/keyferry/bin/pip uninstall --yes pip
 
 FROM python:3.13-slim

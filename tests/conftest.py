@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from proxy import compiled
 from tests.servers import DEFAULT_PAIR, ENGINES, PAIRS, Engine, Pair, Server, ServerPool
 from tests.tls import Authority
 
@@ -22,7 +23,11 @@ else:
 
 def pytest_report_header() -> list[str]:
     engines = ", ".join(f"{e}{' (PATH)' if e.is_on_path else ''}" for e in ENGINES)
-    return [f"engines: {engines}", f"migrations: {', '.join(map(str, PAIRS))}"]
+    return [
+        f"hot path: {compiled.form()}",
+        f"engines: {engines}",
+        f"migrations: {', '.join(map(str, PAIRS))}",
+    ]
 
 
 @pytest.hookimpl

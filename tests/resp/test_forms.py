@@ -65,3 +65,25 @@ def test_a_wrong_setting_is_an_error() -> None:
     done = run("-c", SAY, pure="yes")
     assert done.returncode != 0
     assert "KEYFERRY_PURE must be 0 or 1" in done.stderr
+
+
+@pytest.mark.parametrize("pure", ["0", "1", None])
+def test_the_version_says_which_form_there_is(pure: str | None) -> None:
+    done = run("-m", "migrator", "--version", pure=pure)
+    if pure == "0" and not is_built():
+        assert done.returncode == 2
+        return
+    assert done.returncode == 0, done.stderr
+    form = "compiled" if is_built() and pure != "1" else "plain Python"
+    assert done.stdout.startswith("keyferry, version ")
+    assert done.stdout.endswith(f"; hot path: {form}\n")
+
+
+@pytest.mark.parametrize("pure", ["0", "yes"])
+def test_the_command_says_in_one_line_which_form_it_cannot_have(pure: str) -> None:
+    if pure == "0" and is_built():
+        pytest.skip("it can have it here")
+    done = run("-m", "migrator", "status", pure=pure)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("keyferry: KEYFERRY_PURE")
