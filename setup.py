@@ -25,6 +25,8 @@ COMPILED = (
     "proxy.resp.dumps",
     "proxy.resp.parser",
     "proxy.op",
+    "proxy.fifo",
+    "proxy.counts",
     "proxy.commands.model",
     "proxy.keytable",
     "proxy.lane",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .metrics import CommandClass
+from .counts import CommandClass
 from .op import Op
 from .resp import Request, encode_command
 from .sides import Side

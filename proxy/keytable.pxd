@@ -9,22 +9,24 @@ cdef Py_ssize_t RELEASED
 cpdef object place_of(object db, bytes key)
 
 
-cdef class Ticket(Op):
-    cdef public object lane
-    cdef public object places
-    cdef public Py_ssize_t waiting
-
-    cpdef go(self)
-
-
 @cython.final
-@cython.freelist(1024)
+@cython.no_gc
+@cython.freelist(8192)
 cdef class Entry:
     cdef public object lane
     cdef public Py_ssize_t in_flight
     cdef public Py_ssize_t unapplied
     cdef public object queue
     cdef public bint head_is_granted
+
+
+cdef class Ticket(Op):
+    cdef public Entry entry
+    cdef public object lane
+    cdef public object places
+    cdef public Py_ssize_t waiting
+
+    cpdef go(self)
 
 
 cdef class Lease:
@@ -57,6 +59,7 @@ cdef class KeyTable:
     cpdef bint acquire(self, Ticket ticket) except -1
     @cython.locals(entry=Entry, entries=dict, ready=list)
     cpdef release(self, Ticket ticket)
+    cdef _go_idle(self)
     cdef _wake(self, list ready)
     @cython.locals(work=list, each=Entry, head=Ticket)
     cdef _advance(self, Entry entry, list ready)
@@ -67,6 +70,7 @@ cdef class KeyTable:
     cpdef bint is_settled(self, object place) except -1
     @cython.locals(entry=Entry, entries=dict)
     cpdef appended(self, object places)
+    cpdef applied_one(self, object place, Entry entry)
     @cython.locals(entry=Entry, entries=dict)
     cpdef applied(self, object places)
     cpdef bint drops(self, object places) except -1

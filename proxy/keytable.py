@@ -45,8 +45,10 @@ class Ticket(Op):
     other. A ticket that must be alone passes itself.
     """
 
-    __slots__ = ("lane", "places", "waiting")
+    __slots__ = ("entry", "lane", "places", "waiting")
 
+    entry: Entry | None
+    """Of its only place, once it was dispatched without waiting: saves looking it up again."""
     lane: object
     places: Sequence[Place]
     waiting: int
@@ -134,20 +136,17 @@ class KeyTable:
         places = ticket.places
         lane = ticket.lane
         ticket.waiting = 0
+        ticket.entry = None
         self.active += 1
         if len(places) == 1:
             place = places[0]
             entry = entries.get(place)
             if entry is None:
                 entry = entries[place] = Entry()
-                entry.lane = lane
-                entry.in_flight = 1
-                if self.leases:
-                    self.touch(place)
-                return True
             if not entry.queue and (not entry.in_flight or entry.lane is lane):
                 entry.lane = lane
                 entry.in_flight += 1
+                ticket.entry = entry
                 if self.leases:
                     self.touch(place)
                 return True
@@ -174,11 +173,21 @@ class KeyTable:
 
     def release(self, ticket: Ticket) -> None:
         """The operation has its answer (or will never have one)."""
-        entries = self.entries
-        ready: list[Ticket] = []
         if ticket.waiting == RELEASED:  # A defect between answer and end tells it twice.
             return
         ticket.waiting = RELEASED
+        entry = ticket.entry
+        if entry is not None and not entry.queue:
+            ticket.entry = None
+            entry.in_flight -= 1
+            if not entry.in_flight and not entry.unapplied:
+                del self.entries[ticket.places[0]]
+            self.active -= 1
+            if not self.active and self._on_idle is not None:
+                self._go_idle()
+            return
+        entries = self.entries
+        ready: list[Ticket] = []
         for place in ticket.places:
             entry = entries[place]
             entry.in_flight -= 1
@@ -190,8 +199,12 @@ class KeyTable:
         if ready:
             self._wake(ready)
         if not self.active and self._on_idle is not None:
-            on_idle, self._on_idle = self._on_idle, None
-            on_idle()
+            self._go_idle()
+
+    def _go_idle(self) -> None:
+        on_idle, self._on_idle = self._on_idle, None
+        assert on_idle is not None
+        on_idle()
 
     def _wake(self, ready: list[Ticket]) -> None:
         # Not recursive: where lanes are lost, whoever goes is done at once and releases in turn,
@@ -321,6 +334,12 @@ class KeyTable:
             if entry is None:
                 entry = entries[place] = Entry()
             entry.unapplied += 1
+
+    def applied_one(self, place: Place, entry: Entry) -> None:
+        """The same of an effect on one place, whose entry is known."""
+        entry.unapplied -= 1
+        if not entry.unapplied and not entry.in_flight and not entry.queue:
+            del self.entries[place]
 
     def applied(self, places: Iterable[Place]) -> None:
         """The secondary has answered the effect, or it is lost."""

@@ -2,8 +2,14 @@
 
 cimport cython
 
+from .fifo cimport Fifo
 from .op cimport Op
 from .resp.replies cimport ReplyScanner
+from .resp.requests cimport Request
+from .resp.window cimport charp
+
+
+cdef Py_ssize_t GATHER_BYTES
 
 
 cdef class Call(Op):
@@ -26,11 +32,18 @@ cdef class Lane:
     cdef public bint is_lost
     cdef public bint is_paused
     cdef public bint was_busy
-    cdef public object ops
+    cdef public Fifo ops
     cdef public Py_ssize_t batches
     cdef public double heard_at
     cdef public list _out
+    cdef public bytes _piece
+    cdef public Py_ssize_t _piece_start
+    cdef public Py_ssize_t _piece_end
     cdef public bint _is_scheduled
+    cdef public double _gather_s
+    cdef public Py_ssize_t _gathered
+    cdef public object _timer
+    cdef public Op _receiving
     cdef public object _handshake
     cdef public ReplyScanner _scanner
     cdef public object _transport
@@ -47,7 +60,14 @@ cdef class Lane:
     cdef dict __dict__
 
     cpdef send(self, Op op, bytes raw)
-    cdef _schedule(self)
+    cpdef send_request(self, Op op, Request request)
     cpdef send_batch(self, object ops, bytes raw)
-    @cython.locals(frames=list, frame=bytes, op=Op)
+    cdef _put(self, bytes raw)
+    @cython.locals(piece=bytes, view=charp)
+    cdef _close_piece(self)
+    cpdef _schedule(self)
+    cpdef hasten(self)
+    @cython.locals(frames=list, op=Op)
     cpdef data_received(self, bytes data)
+    @cython.locals(ops=Fifo, frame=bytes, op=Op)
+    cdef _deliver(self, list frames)

@@ -16,9 +16,11 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from .endpoint import Endpoint
+from .fifo import Fifo
 from .op import Op
 from .resp import ProtocolError, encode_command
 from .resp.replies import ReplyScanner
+from .resp.requests import Request
 from .resp.values import is_error, parse
 from .sides import Side
 
@@ -26,6 +28,8 @@ log = logging.getLogger("keyferry.lane")
 
 PUSH = 62  # ord(">")
 HANDSHAKE_S = 5.0
+# Gathered at most, where a lane gathers at all.
+GATHER_BYTES = 64 * 1024
 
 
 class Call(Op):
@@ -80,7 +84,8 @@ class Lane:
     authenticate. ``after_batch`` runs once behind each batch of replies;
     ``on_lost`` runs once when the connection has ended, or could not be made,
     after every waiting operation was told. ``on_push`` gets the frames that answer
-    nothing: RESP3's pushes, and what MONITOR prints.
+    nothing: RESP3's pushes, and what MONITOR prints. ``gather_s``: how long what is sent may
+    wait for more to go with it, in seconds; 0: until the end of the loop's turn.
     """
 
     def __init__(
@@ -96,6 +101,7 @@ class Lane:
         on_lost: Callable[[Lane], None] | None = None,
         on_push: Callable[[bytes], None] | None = None,
         high_water: int = 4 * 1024 * 1024,
+        gather_s: float = 0.0,
     ) -> None:
         self.endpoint = endpoint
         self.side = side
@@ -112,13 +118,22 @@ class Lane:
         self.is_paused = True
         # Whether something was under way when it was lost.
         self.was_busy = False
-        self.ops: deque[Op] = deque()
+        self.ops = Fifo()
         # Batches of replies that have come: it stands still where the store hangs.
         self.batches = 0
+        # Who is being told of one: if that goes wrong, its outcome is unknown.
+        self._receiving: Op | None = None
         # When the last of them came.
         self.heard_at = 0.0
+        # To be written: bytes, and behind them a piece of what a client sent, that may still grow.
         self._out: list[bytes] = []
+        self._piece: bytes | None = None
+        self._piece_start = 0
+        self._piece_end = 0
         self._is_scheduled = False
+        self._gather_s = gather_s
+        self._gathered = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._handshake: deque[tuple[bytes, bool]] = deque()
         self._scanner = ReplyScanner()
         self._transport: asyncio.Transport | None = None
@@ -187,8 +202,11 @@ class Lane:
         if self._transport is not None:
             self._transport.abort()
         self._out.clear()
+        self._piece = None
+        if self._timer is not None:
+            self._timer.cancel()
         self.was_busy = bool(self.ops)
-        ops, self.ops = self.ops, deque()
+        ops, self.ops = self.ops, Fifo()
         for op in ops:
             op.lost()
         if self._on_lost is not None:
@@ -231,14 +249,24 @@ class Lane:
             op.lost()
             return
         self.ops.append(op)
-        self._out.append(raw)
-        if not self._is_scheduled:
-            self._schedule()
+        self._put(raw)
 
-    def _schedule(self) -> None:
-        if self.is_ready:
-            self._is_scheduled = True
-            self._loop.call_soon(self._flush)
+    def send_request(self, op: Op, request: Request) -> None:
+        """Send a client's request. Those that came in one piece go on in one piece."""
+        if self.is_lost:
+            op.lost()
+            return
+        self.ops.append(op)
+        if request.chunk is self._piece and request.start == self._piece_end:
+            self._piece_end = request.end
+        else:
+            self._close_piece()
+            self._piece = request.chunk
+            self._piece_start = request.start
+            self._piece_end = request.end
+        self._gathered += request.end - request.start
+        if not self._is_scheduled or self._gathered > GATHER_BYTES:
+            self._schedule()
 
     def send_batch(self, ops: Sequence[Op], raw: bytes) -> None:
         """Send commands that were encoded together; one operation per command."""
@@ -247,9 +275,42 @@ class Lane:
                 op.lost()
             return
         self.ops.extend(ops)
+        self._put(raw)
+
+    def _put(self, raw: bytes) -> None:
+        self._close_piece()
         self._out.append(raw)
-        if not self._is_scheduled:
+        self._gathered += len(raw)
+        if not self._is_scheduled or self._gathered > GATHER_BYTES:
             self._schedule()
+
+    def _close_piece(self) -> None:
+        piece = self._piece
+        if piece is not None:
+            self._piece = None
+            if self._piece_end - self._piece_start == len(piece):
+                self._out.append(piece)
+            else:
+                view = piece
+                self._out.append(view[self._piece_start : self._piece_end])
+
+    def _schedule(self) -> None:
+        if not self.is_ready:
+            return
+        if not self._gather_s:
+            if not self._is_scheduled:
+                self._is_scheduled = True
+                self._loop.call_soon(self._flush)
+        elif self._gathered > GATHER_BYTES:
+            self._flush()
+        elif not self._is_scheduled:
+            self._is_scheduled = True
+            self._timer = self._loop.call_later(self._gather_s, self._flush)
+
+    def hasten(self) -> None:
+        """Somebody waits for the answer to what was sent: gather no longer."""
+        if self._timer is not None:
+            self._flush()
 
     def divert(self, on_push: Callable[[bytes], None], on_lost: Callable[[Lane], None]) -> None:
         """From here on nobody stands in the FIFO: all that comes goes to ``on_push``."""
@@ -267,18 +328,22 @@ class Lane:
     def write(self, raw: bytes) -> None:
         """Send what is in no FIFO, on a lane that is diverted."""
         if not self.is_lost:
-            self._out.append(raw)
-            if not self._is_scheduled:
-                self._schedule()
+            self._put(raw)
 
     async def call(self, *words: bytes) -> bytes:
         """Run a command of the proxy's own and return the raw reply frame."""
         call = Call()
         self.send(call, encode_command(*words))
+        self.hasten()
         return await call.future
 
     def _flush(self) -> None:
         self._is_scheduled = False
+        self._gathered = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._close_piece()
         if self._transport is not None and self._out:
             out, self._out = self._out, []
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
@@ -312,37 +377,44 @@ class Lane:
             return
         self.batches += 1
         self.heard_at = time.monotonic()
-        ops = self.ops
+        self._receiving = None
         if not self.is_ready:
             frames = self._shake(frames)
+        try:
+            self._deliver(frames)
+        except Exception:
+            # A defect of ours must not leave a client waiting for ever, nor let the replies
+            # behind it reach the wrong ones.
+            log.exception("%s: a reply could not be processed", self)
+            op = self._receiving
+            if op is not None:
+                with contextlib.suppress(Exception):
+                    op.lost()
+            self._end(None)
+            return
+        if self._after_batch is not None:
+            self._after_batch()
+
+    def _deliver(self, frames: list[bytes]) -> None:
+        ops = self.ops
         for frame in frames:
             if self.is_lost:
                 # What was sent has been told so: none of it gets an answer as well.
                 return
-            if frame[0] == PUSH:
-                if self._on_push is not None:
-                    self._on_push(frame)
+            if frame[0] == PUSH or not ops:
+                self._receiving = None
+                if self._on_push is None:
+                    if frame[0] == PUSH:
+                        continue
+                    log.error("%s: a reply that nobody asked for: %r", self, frame[:80])
+                    self._end(None)
+                    return
+                self._on_push(frame)
                 continue
-            if not ops:
-                if self._on_push is not None:
-                    self._on_push(frame)
-                    continue
-                log.error("%s: a reply that nobody asked for: %r", self, frame[:80])
-                self._end(None)
-                return
             op = ops.popleft()
-            try:
-                op.reply(frame)
-            except Exception:
-                # A defect of ours must not leave a client waiting for ever, nor let the
-                # replies behind it reach the wrong ones.
-                log.exception("%s: a reply could not be processed", self)
-                with contextlib.suppress(Exception):
-                    op.lost()
-                self._end(None)
-                return
-        if self._after_batch is not None:
-            self._after_batch()
+            self._receiving = op
+            op.reply(frame)
+        self._receiving = None
 
     def _shake(self, frames: list[bytes]) -> list[bytes]:
         for at, frame in enumerate(frames):
@@ -360,7 +432,6 @@ class Lane:
                 self.is_ready = True
                 self.is_paused = False
                 self._settle(None)
-                if self._out:
-                    self._flush()
+                self._flush()
                 self._wake_writers()
         return []

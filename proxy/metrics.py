@@ -7,8 +7,6 @@ never a key, a user or a client.
 
 from __future__ import annotations
 
-import enum
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from proxy.counts import CommandClass, Histogram, Tally
 from proxy.sides import Side
 
 COMMAND_SECONDS = (
@@ -30,34 +29,6 @@ COMMAND_SECONDS = (
     *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
 )
 PAUSE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-
-
-class CommandClass(enum.IntEnum):
-    """What kind of command was served; an index, as Side is."""
-
-    READ = 0
-    WRITE = 1
-    OTHER = 2
-
-    @property
-    def label(self) -> str:
-        return self.name.lower()
-
-
-class Histogram:
-    """Counts per bucket, the last one for all above the bounds; `total` is the sum of values."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = tuple(bounds)
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def observe(self, value: float, times: int = 1) -> None:
-        """`times` values of about the same size: one call per batch of replies is enough."""
-        self.counts[bisect_left(self.bounds, value)] += times
-        self.total += value * times
 
 
 class Stats:
@@ -81,7 +52,7 @@ class Stats:
     )
 
     def __init__(self) -> None:
-        self.commands = [[0] * len(CommandClass) for _ in Side]
+        self.commands = [Tally() for _ in Side]
         self.command_seconds = [[Histogram(COMMAND_SECONDS) for _ in CommandClass] for _ in Side]
         self.client_errors: defaultdict[str, int] = defaultdict(int)
         self.divergences: defaultdict[str, int] = defaultdict(int)
@@ -102,7 +73,7 @@ class Stats:
     @property
     def total(self) -> int:
         """Commands over all sides and classes; the status makes its rate of it."""
-        return sum(map(sum, self.commands))
+        return sum(tally.total() for tally in self.commands)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 cimport cython
 
 from .commands.model cimport Command
+from .keytable cimport Entry
 from .lane cimport Lane
 from .log cimport Log
 from .resp.requests cimport Request
@@ -19,6 +20,7 @@ cdef class Mirror(Log):
     cdef public object refusal
     cdef public Py_ssize_t divergences
     cdef public object lacks
+    cdef public bint _lacks_any
     cdef public list owed_flushes
     cdef public object _bracket
     cdef public object _on_divergence
@@ -30,8 +32,13 @@ cdef class Mirror(Log):
     # What is not hot need not be declared.
     cdef dict __dict__
 
+    @cython.locals(first=Py_ssize_t)
     cpdef record(self, Py_ssize_t db, Command command, Request request, object places, bytes frame,
-                 double sent_at, object length=*, double at=*)
+                 double sent_at, object length=*, double at=*, Entry entry=*)
     @cython.locals(lane=Lane, size=Py_ssize_t, effect=SentEffect)
     cpdef append(self, Py_ssize_t db, bytes raw, object places, object expected, object name, object moved=*,
                  double at=*)
+    @cython.locals(lane=Lane, size=Py_ssize_t, effect=SentEffect)
+    cpdef append_request(self, Py_ssize_t db, Request request, object places, bytes expected, object name,
+                         double at, Entry entry)
+    cdef bint _takes(self, Py_ssize_t db, Py_ssize_t size, object places) except -1

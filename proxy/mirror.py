@@ -21,7 +21,7 @@ from .commands import COPY_KEYS, Check, Clock
 from .commands.model import Command
 from .databases import Databases
 from .endpoint import Endpoint
-from .keytable import KeyTable, Place, db_and_key, place_of
+from .keytable import Entry, KeyTable, Place, db_and_key, place_of
 from .lane import Call, Lane, login_of
 from .log import Log
 from .places import hides_inputs, written_places
@@ -53,6 +53,8 @@ from .takeover import end_predecessors, flush, run_id_of
 log = logging.getLogger("keyferry.mirror")
 
 HEARTBEAT_S = 0.5
+# No client waits for what goes to the secondary: there it costs least in large batches.
+GATHER_S = 0.001
 _SAME = Check.SAME
 
 
@@ -90,6 +92,7 @@ class Mirror(Log):
         self.refusal: str | None = None
         self.divergences = 0
         self.lacks = lacks
+        self._lacks_any = bool(lacks)
         self.copied_instead: Counter[str] = Counter()
         self.owed_flushes: list[int | None] = []
         self._bracket = bracket
@@ -121,6 +124,7 @@ class Mirror(Log):
                 name=self._name,
                 after_batch=self._after_batch,
                 on_lost=self._on_lost,
+                gather_s=GATHER_S,
             )
             try:
                 if await lane.ready() is None and await self._take_over(lane):
@@ -217,18 +221,21 @@ class Mirror(Log):
         sent_at: float,
         length: int | None = None,
         at: float = 0.0,
+        entry: Entry | None = None,
     ) -> None:
         """The primary answered ``request`` with ``frame``: append what it did.
 
         ``places`` are all that the command reads or writes, as its ticket had them;
-        ``sent_at`` is on the proxy's clock; ``length`` is a probe's answer.
+        ``sent_at`` is on the proxy's clock; ``length`` is a probe's answer; ``entry`` is the
+        table's, of its only place.
         """
-        if frame[0] in ERROR_BYTES:
+        first = frame[0]
+        if first in (45, 33):  # ERROR_BYTES; of constants the compiler makes a comparison.
             if command.writes_on_error:
                 self._mark_written(db, command, request)
             return
         table = self.table
-        if command.name in self.lacks:
+        if self._lacks_any and command.name in self.lacks:
             self._copy_instead(command.name)
             self._mark_written(db, command, request)
             return
@@ -240,8 +247,11 @@ class Mirror(Log):
             if table.unproven and table.drops(places):
                 self._mark_written(db, command, request)
                 return
-            moved = written_places(db, command, request) if command.moves_data else ()
-            self.append(db, request.raw, places, frame, command.name, moved, at)
+            if self._step is not None or command.moves_data:
+                moved = written_places(db, command, request) if command.moves_data else ()
+                self.append(db, request.raw, places, frame, command.name, moved, at)
+            else:
+                self.append_request(db, request, places, frame, command.name, at, entry)
             return
         value = parse(frame)
         try:
@@ -293,19 +303,11 @@ class Mirror(Log):
 
         ``moved``: which places it writes with the data of others. ``at``: now, if it is known.
         """
-        lane = self._lane
         size = len(raw)
-        if (
-            not self.is_connected
-            or self.lag_bytes + size > self.buffer_bytes
-            or (db != self._db and not self._select(lane, db))
-        ):
-            for place in places:
-                self.table.mark_unproven(place)
+        if not self._takes(db, size, places):
             return
+        lane = self._lane
         assert lane is not None
-        self.lag_bytes += size
-        self.lag_operations += 1
         self.table.appended(places)
         at = at or time.monotonic()
         effect = sent_effect(self, places, expected, name, size, at, moved)
@@ -313,6 +315,44 @@ class Mirror(Log):
             lane.send(effect, raw)
         else:
             self._step.append((effect, raw))
+
+    def append_request(
+        self,
+        db: int,
+        request: Request,
+        places: Sequence[Place],
+        expected: bytes,
+        name: str,
+        at: float,
+        entry: Entry | None,
+    ) -> None:
+        """Send what a client sent, as it is: most effects are this."""
+        size = request.end - request.start
+        if not self._takes(db, size, places):
+            return
+        lane = self._lane
+        assert lane is not None
+        if entry is None:
+            self.table.appended(places)
+        else:
+            entry.unapplied += 1
+        effect = sent_effect(self, places, expected, name, size, at or time.monotonic(), ())
+        effect.entry = entry
+        lane.send_request(effect, request)
+
+    def _takes(self, db: int, size: int, places: Sequence[Place]) -> bool:
+        """Whether an effect can be sent; counted then, and else its places are unproven."""
+        if (
+            not self.is_connected
+            or self.lag_bytes + size > self.buffer_bytes
+            or (db != self._db and not self._select(self._lane, db))
+        ):
+            for place in places:
+                self.table.mark_unproven(place)
+            return False
+        self.lag_bytes += size
+        self.lag_operations += 1
+        return True
 
     @contextlib.contextmanager
     def one_step(self) -> Iterator[None]:
@@ -401,6 +441,7 @@ class Mirror(Log):
         self.lag_bytes += len(raw)
         self.lag_operations += total
         self._lane.send_batch([batch] * total, raw)
+        self._lane.hasten()
         return batch.future
 
     def _select(self, lane: Lane | None, db: int) -> bool:
@@ -474,7 +515,7 @@ class Mirror(Log):
         """Age of the oldest effect that the secondary has not answered."""
         if self._lane is None or not self._lane.ops:
             return 0.0
-        at = getattr(self._lane.ops[0], "at", None)
+        at = getattr(self._lane.ops.peek(), "at", None)
         return 0.0 if at is None else (time.monotonic() - at) * 1000.0
 
     async def room(self) -> None:

@@ -8,12 +8,12 @@ itself stands in the lane's FIFO.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .commands import Kind
 from .commands.model import Command
+from .fifo import Fifo
 from .keytable import Place, Ticket
 from .lane import Lane
 from .op import Op
@@ -84,7 +84,7 @@ class Write(Ticket):
 
     def dispatch(self) -> None:
         lane = self.lane
-        lane.send(self, self.request.raw)
+        lane.send_request(self, self.request)
 
     def reply(self, frame: bytes) -> None:
         session = self.session
@@ -93,7 +93,7 @@ class Write(Ticket):
             lane = self.lane
             plane.mirror.record(
                 self.db, self.command, self.request, self.places, frame, self.sent_at, None,
-                lane.heard_at,
+                lane.heard_at, self.entry,
             )  # fmt: skip
         plane.table.release(self)
         session.reply(frame)
@@ -233,7 +233,8 @@ class ShiftedRead(Op):
     def _ask_primary(self, request: Request) -> None:
         """It failed: later replies wait until the primary has answered it."""
         session = self.session
-        session.stalled = session.stalled or deque()
+        if session.stalled is None:
+            session.stalled = Fifo()
         session.primary_lane().send(Reaction(self._primary_answered), request.raw)
 
     def _primary_answered(self, frame: bytes | None) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from .counts import CommandClass
 from .lane import Lane
-from .metrics import CommandClass
 from .op import Op
 from .ops import Reaction, ignore
 from .resp import Request, encode_command

@@ -1,20 +1,30 @@
 # C types for plane.py, read by Cython only.
 
+cimport cython
+
+from .commands.model cimport Lookup
 from .keytable cimport KeyTable
 from .mirror cimport Mirror
 from .op cimport Op
 
 
+cdef class Client(Op)
+
+
 cdef class Plane:
-    cdef public object commands
+    cdef public Lookup commands
     cdef public object primary
     cdef public KeyTable table
     cdef public Mirror mirror
     cdef public object stats
+    cdef public list tallies
     cdef public list dirty
     cdef public bint splits_reads
     cdef public object now
     cdef public dict waiting
+
+    @cython.locals(dirty=list, client=Client)
+    cpdef flush_dirty(self)
 
 
 cdef class Client(Op):

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .commands.table import CommandTable
+from .counts import Tally
 from .keytable import KeyTable, Place
 from .metrics import Stats
 from .op import Op
@@ -26,7 +27,7 @@ class Plane:
 
     __slots__ = (
         "commands", "dirty", "mirror", "now", "primary", "splits_reads", "stats", "table",
-        "waiting",
+        "tallies", "waiting",
     )  # fmt: skip
 
     def __init__(self, commands: CommandTable, primary: Side, unproven_limit: int) -> None:
@@ -35,6 +36,7 @@ class Plane:
         self.table = KeyTable(unproven_limit)
         self.mirror: Mirror | None = None
         self.stats = Stats()
+        self.tallies: list[Tally] = self.stats.commands
         # Clients that have something to write, until the batch of replies is through.
         self.dirty: list[Client] = []
         self.splits_reads = False
@@ -42,6 +44,13 @@ class Plane:
         self.waiting: dict[Place, dict[Waiter, None]] = {}
         # Not the loop's clock: uvloop's has milliseconds.
         self.now = time.monotonic
+
+    def flush_dirty(self) -> None:
+        """Write what a batch of upstream replies gave to the clients."""
+        while self.dirty:
+            dirty, self.dirty = self.dirty, []
+            for client in dirty:
+                client.flush()
 
 
 class Client(Op):

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .commands import Command, Kind
+from .counts import CommandClass
 from .keytable import Place
 from .lane import Lane
 from .lua import UNKNOWN, Script
-from .metrics import CommandClass
 from .ops import Barrier, Reaction, Write
 from .own import select
 from .resp import Request, encode_command, is_error, parse

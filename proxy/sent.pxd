@@ -2,16 +2,19 @@
 
 cimport cython
 
+from .keytable cimport Entry
 from .log cimport Log
 from .op cimport Op
 
 
 @cython.final
-@cython.freelist(1024)
+@cython.no_gc
+@cython.freelist(8192)
 cdef class SentEffect(Op):
     cdef public Log mirror
     cdef public object places
-    cdef public object expected
+    cdef public bytes expected
+    cdef public Entry entry
     cdef public object moved
     cdef public object name
     cdef public Py_ssize_t size
@@ -19,7 +22,7 @@ cdef class SentEffect(Op):
 
 
 @cython.locals(effect=SentEffect)
-cpdef SentEffect sent_effect(Log mirror, object places, object expected, object name,
+cpdef SentEffect sent_effect(Log mirror, object places, bytes expected, object name,
                              Py_ssize_t size, double at, object moved=*)
 
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from .keytable import Place
+from .keytable import Entry, Place
 from .log import Log
 from .op import Op
 from .resp import ReplyScanner
@@ -97,7 +97,7 @@ def is_away_error(frame: bytes) -> bool:
 class SentEffect(Op):
     """One effect that waits for the secondary's reply."""
 
-    __slots__ = ("at", "expected", "mirror", "moved", "name", "places", "size")
+    __slots__ = ("at", "entry", "expected", "mirror", "moved", "name", "places", "size")
 
     mirror: Log
     places: Sequence[Place]
@@ -107,6 +107,8 @@ class SentEffect(Op):
     name: str
     size: int
     at: float
+    entry: Entry | None
+    """The table's, of its only place, if it is known."""
 
     def reply(self, frame: bytes) -> None:
         mirror = self.mirror
@@ -119,7 +121,11 @@ class SentEffect(Op):
         if self.moved and not table.unproven.keys().isdisjoint(self.places):
             for place in self.moved:
                 table.mark_unproven(place)
-        table.applied(self.places)
+        entry = self.entry
+        if entry is not None:
+            table.applied_one(self.places[0], entry)
+        else:
+            table.applied(self.places)
 
     def lost(self) -> None:
         mirror = self.mirror
@@ -148,6 +154,7 @@ def sent_effect(
     effect.name = name
     effect.size = size
     effect.at = at
+    effect.entry = None
     return effect
 
 

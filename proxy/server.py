@@ -196,13 +196,6 @@ class Proxy(Plane):
         if self.mirror is not None:
             self.ready_lane(self.primary.other, session.user, session.db, session.resp)
 
-    def flush_dirty(self) -> None:
-        """Write what a batch of upstream replies gave to the clients."""
-        while self.dirty:
-            dirty, self.dirty = self.dirty, []
-            for session in dirty:
-                session.flush()
-
     # -- lanes -------------------------------------------------------------------
 
     def lane(self, side: Side, user: User, db: int, resp: int) -> Lane:

@@ -3,6 +3,8 @@
 cimport cython
 
 from .commands.model cimport Command
+from .counts cimport Histogram, Tally
+from .fifo cimport Fifo
 from .keytable cimport KeyTable
 from .lane cimport Lane
 from .ops cimport Write
@@ -17,7 +19,7 @@ cdef class Session(Client):
     cdef public object user
     cdef public object resp
     cdef public object transport
-    cdef public object backlog
+    cdef public Fifo backlog
     cdef public object mode
     cdef public object stalled
     cdef public object borrowed
@@ -33,14 +35,15 @@ cdef class Session(Client):
     cdef public double _ran_at
     cdef public double heard_at
     cdef public Request last
-    cdef public list _commands
+    cdef public list _seconds
     cdef public bint _is_slow
     cdef public bint _is_reading
     cdef public Py_ssize_t _unsent
     cdef public bint has_hung_up
     cdef public object _protocol_error
     cdef public double _sample_at
-    cdef public object _sample_of
+    cdef public object _sample_side
+    cdef public object _sample_kind
     cdef object __weakref__
     # What is not hot need not be declared.
     cdef dict __dict__
@@ -49,7 +52,7 @@ cdef class Session(Client):
     cpdef data_received(self, bytes data)
     cpdef hold(self)
     cpdef unhold(self)
-    @cython.locals(table=KeyTable, request=Request, has_gone=cython.bint)
+    @cython.locals(table=KeyTable, request=Request, has_gone=cython.bint, backlog=Fifo)
     cpdef run(self)
     cpdef _at_rest(self)
     @cython.locals(wants_more=cython.bint)
@@ -58,10 +61,14 @@ cdef class Session(Client):
     cpdef bint dispatch(self, Request request) except -1
     @cython.locals(lane=Lane)
     cpdef bint ask(self, Request request, object kind) except -1
+    @cython.locals(tally=Tally)
     cpdef count(self, object side, object kind, Py_ssize_t times=*)
     @cython.locals(lane=Lane, plane=Plane)
     cpdef Lane primary_lane(self)
     cpdef bint use(self, Lane lane) except -1
     @cython.locals(lane=Lane, op=Write, plane=Plane)
     cpdef bint _write_command(self, Command command, Request request) except -1
+    @cython.locals(took=cython.double, seconds=Histogram)
+    cpdef _observe(self)
+    @cython.locals(out=list)
     cpdef _write(self)

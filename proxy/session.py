@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from . import local
 from .commands import Kind
 from .commands.model import Command
+from .counts import CommandClass, Histogram, Tally
+from .fifo import Fifo
 from .keytable import Place, place_of
 from .lane import Lane
-from .metrics import CommandClass
 from .ops import Barrier, ShiftedRead, Trim, Write
 from .own import Borrowed, Mode
 from .places import places_of
@@ -67,9 +67,9 @@ class Session(Client):
         self.resp = 2
         self.profile = Profile(proxy.now())
         self.transport: asyncio.Transport | None = None
-        self.backlog: deque[Request] = deque()
+        self.backlog = Fifo()
         # Replies behind a shifted read that is being asked of the primary.
-        self.stalled: deque[tuple[Request, bytes]] | None = None
+        self.stalled: Fifo | None = None
         # What takes the client's commands in place of the usual dispatch: a MULTI, say.
         self.mode: Mode | None = None
         # The client's own connections: for a WATCH or a MULTI, for one command, and for all.
@@ -105,9 +105,10 @@ class Session(Client):
         self.has_hung_up = False
         self._protocol_error: bytes | None = None
         # Latency is sampled: one command of each batch that a client sends.
-        self._commands = proxy.stats.commands
+        self._seconds = proxy.stats.command_seconds
         self._sample_at = 0.0
-        self._sample_of = (Side.SOURCE, CommandClass.READ)
+        self._sample_side = Side.SOURCE
+        self._sample_kind = CommandClass.READ
 
     # -- the client's connection ---------------------------------------------------
 
@@ -158,7 +159,7 @@ class Session(Client):
         if requests:
             self.backlog.extend(requests)
             last = requests[-1]
-            self.last = last if len(last.raw) < LARGE else named(last.name)
+            self.last = last if len(data) < LARGE else named(last.name)
         elif self._scanner.pending > MAX_REQUEST:
             log.warning("client %d: a request of more than 1 GiB: closed", self.id)
             self.proxy.stats.client_error("request_limit")
@@ -214,13 +215,13 @@ class Session(Client):
         # When what follows is sent: one look at the clock for all of it.
         self._ran_at = self.plane.now()
         backlog = self.backlog
-        table = self.proxy.table
+        table = self.plane.table
         while backlog and not self._holds:
-            if table.is_closed and not self.proxy.scripting.passes(self, backlog[0]):
+            if table.is_closed and not self.proxy.scripting.passes(self, backlog.peek()):
                 break
             if self._is_slow or self.outstanding >= MAX_OUTSTANDING:
                 break
-            request = backlog[0]
+            request = backlog.peek()
             try:
                 mode = self.mode
                 has_gone = self.dispatch(request) if mode is None else mode.take(self, request)
@@ -306,16 +307,18 @@ class Session(Client):
         if not self.use(lane):
             return False
         self.count(lane.side, kind)
-        lane.send(self, request.raw)
+        lane.send_request(self, request)
         return True
 
     def count(self, side: Side, kind: CommandClass, times: int = 1) -> None:
         """Commands of one kind go to ``side`` now."""
         if not self.outstanding:
             self._sample_at = self._ran_at
-            self._sample_of = (side, kind)
+            self._sample_side = side
+            self._sample_kind = kind
         self.outstanding += 1
-        self._commands[side][kind] += times
+        tally: Tally = self.plane.tallies[side]
+        tally.add(kind, times)
 
     # -- upstreams ---------------------------------------------------------------------
 
@@ -428,7 +431,7 @@ class Session(Client):
                 if not self.use(lane):
                     return False
                 self.count(side, CommandClass.READ)
-                lane.send(ShiftedRead(self, request), request.raw)
+                lane.send_request(ShiftedRead(self, request), request)
                 return True
         return self.ask(request, CommandClass.READ)
 
@@ -479,11 +482,16 @@ class Session(Client):
         if self.is_closed:
             return
         if self._sample_at:
-            self.proxy.stats.observe(*self._sample_of, self.proxy.now() - self._sample_at)
+            self._observe()
             self._sample_at = 0.0
         self._write()
         if self.backlog or not self.outstanding:
             self.run()
+
+    def _observe(self) -> None:
+        took = self.plane.now() - self._sample_at
+        seconds: Histogram = self._seconds[self._sample_side][self._sample_kind]
+        seconds.observe(took)
 
     def _write(self) -> None:
         out = self.out

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .commands import Command, Kind
-from .metrics import CommandClass
+from .counts import CommandClass
 from .receiver import UNDONE, Awaited, Receiver
 from .resp import Request, encode_command
 from .resp.encoder import OK

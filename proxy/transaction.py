@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from . import client_block, cursors, login, profile, subscribing_block
 from .block import Block, Exec, Item, places_of_items
 from .commands import Command, Kind
-from .metrics import CommandClass
+from .counts import CommandClass
 from .op import Op
 from .ops import Reaction, ignore
 from .own import Borrowed, Mode, forget_watch, select
@@ -173,7 +173,7 @@ class Transaction:
             # Without the right to MULTI each of them is a command by itself.
             session.mode = self._below
             forget_watch(session)
-            session.backlog.extendleft(item.request for item in reversed(items))
+            session.backlog.put_back([item.request for item in items])
         session.unhold()
 
     def _step(self, session: Session, borrowed: Borrowed, request: Request) -> bool:

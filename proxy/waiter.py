@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from .commands import Command
 from .commands.blocking import FORMS, UNBLOCKED, Waits, group_of
+from .counts import CommandClass
 from .keytable import Place, place_of
-from .metrics import CommandClass
 from .resp import Request
 from .resp.encoder import null_array
 
@@ -100,7 +100,7 @@ class Waiter:
         session.hold()
         session.waiter = self
         kind = CommandClass.WRITE if self.command.writes else CommandClass.READ
-        session.proxy.stats.commands[session.proxy.primary][kind] += 1
+        session.proxy.stats.commands[session.proxy.primary].add(kind, 1)
 
     @property
     def is_sent(self) -> bool:

@@ -7,7 +7,7 @@ from ..resp.requests cimport Request
 
 cdef class Command:
     cdef public object _other_db
-    cdef public object _probe
+    cdef readonly object _probe
     cdef public object _unknown_keys
     cdef public Py_ssize_t arity
     cdef public object effect
@@ -25,3 +25,11 @@ cdef class Command:
     cdef public bint writes_on_error
 
     cpdef bint fits(self, Py_ssize_t argc) except -1
+    cpdef object probe(self, Request req)
+
+
+cdef class Lookup:
+    cdef public dict _commands
+
+    @cython.locals(command=Command)
+    cpdef Command lookup(self, Request req)

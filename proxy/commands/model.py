@@ -171,6 +171,27 @@ class Command:
         return None if self._probe is None else self._probe(req)
 
 
+class Lookup:
+    """Base of the command table: what the hot path asks of it."""
+
+    __slots__ = ("_commands",)
+
+    def __init__(self) -> None:
+        # By their names in requests.
+        self._commands: dict[bytes, Command] = {}
+
+    def lookup(self, req: Request) -> Command | None:
+        """The command of a request; None: unknown here, or to the store that is spoken for.
+
+        Options that change the kind are taken into account: SORT without STORE is a READ, XREAD
+        with BLOCK is BLOCKING.
+        """
+        command = self._commands.get(req.name)
+        if command is None or command.resolve is None:
+            return command
+        return command.resolve(req)
+
+
 def _refusal(name: str, kind: Kind, note: str) -> bytes | None:
     if kind is not Kind.REFUSED:
         return None

@@ -13,14 +13,14 @@ from ..sides import Side
 from . import builtin, builtin_server, policy, texts
 from .complete import Known, described
 from .keys import NO_KEYS, Keys, keys
-from .model import Command, Kind
+from .model import Command, Kind, Lookup
 from .texts import Dialect
 
 if TYPE_CHECKING:
     from ..resp import Request
 
 
-class CommandTable:
+class CommandTable(Lookup):
     """All commands that the proxy knows, and what the store of one side knows of them.
 
     dialect: whose wording ``check`` uses.
@@ -29,14 +29,14 @@ class CommandTable:
     """
 
     def __init__(self, *, in_cluster: bool = False) -> None:
+        super().__init__()
         self.dialect = Dialect.REDIS_7
         self.not_found: dict[str, str] = {}
         self._side = Side.SOURCE
         self._known: dict[Side, Known] = {}
         self._arities: dict[str, int] = {}
         self._all: dict[str, Command] = {}
-        # Of these, by their names in requests, what the store of ``_side`` knows.
-        self._commands: dict[bytes, Command] = {}
+        # As in ``_commands``: of these what the store of ``_side`` knows.
         self._subcommands: dict[bytes, dict[bytes, Command]] = {}
         for command in _builtin():
             self._add(command)
@@ -54,17 +54,6 @@ class CommandTable:
 
     def has_subcommands(self, name: str) -> bool:
         return name.upper().encode("latin-1", "replace") in self._subcommands
-
-    def lookup(self, req: Request) -> Command | None:
-        """The command of a request; None: unknown here, or to the store that is spoken for.
-
-        Options that change the kind are taken into account: SORT without STORE is a READ, XREAD
-        with BLOCK is BLOCKING.
-        """
-        command = self._commands.get(req.name)
-        if command is None or command.resolve is None:
-            return command
-        return command.resolve(req)
 
     def check(self, req: Request) -> bytes | None:
         """The error a server answers before it looks at the command, or None: it is well formed.

@@ -5,6 +5,9 @@ cimport cython
 from .window cimport Window, charp
 
 
+cdef bytes _OK
+
+
 @cython.final
 cdef class ReplyScanner(Window):
     cdef long long _left

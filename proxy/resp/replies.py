@@ -11,6 +11,9 @@ from __future__ import annotations
 from .limits import LIMITS, ProtocolError
 from .window import Window
 
+# Most replies to writes are this one: it is not made anew.
+_OK = b"+OK\r\n"
+
 
 class ReplyScanner(Window):
     """Cuts a server's bytes into replies, RESP2 and RESP3 alike.
@@ -63,6 +66,11 @@ class ReplyScanner(Window):
                     after = self._header(data, at + 1, size)
                 elif data.startswith(b"OK\r\n", at + 1):
                     after = at + 5
+                    if start == at and not self._base:
+                        frames.append(_OK)
+                        at = start = after
+                        left = 0
+                        continue
                 if after <= 0:
                     after = data.find(b"\r\n", at + 1) + 2
                     if after == 1:

@@ -33,28 +33,71 @@ def _upper(name: bytes) -> bytes:
 class Request:
     """One command as a client sent it.
 
-    `raw` is its wire bytes in array form, `argc` the number of arguments with the name, `spans`
-    where they stand in `raw` (start and end, flat), `name` the first one in upper case.
+    `raw` is its wire bytes in array form, `argc` the number of arguments with the name, `name` the
+    first one in upper case.
+
+    The bytes stand in a `chunk` of what arrived, from `start` to `end`, and are cut out of it only
+    for who asks: what a client sent in one piece goes on in one piece. Where the first key stands
+    is kept (`key` to `key_end`, behind `start`); other arguments are counted off when asked for.
     """
 
-    __slots__ = ("argc", "name", "raw", "spans")
+    __slots__ = ("argc", "chunk", "end", "key", "key_end", "name", "start")
 
-    raw: bytes
+    chunk: bytes
+    start: int
+    end: int
     argc: int
-    spans: list[int]
+    key: int
+    key_end: int
     name: bytes
+
+    @property
+    def raw(self) -> bytes:
+        return self.cut()
+
+    def cut(self) -> bytes:
+        """Its bytes alone; the chunk is let go."""
+        size = self.end - self.start
+        if size != len(self.chunk):
+            view = self.chunk
+            self.chunk = view[self.start : self.end]
+            self.start = 0
+            self.end = size
+        return self.chunk
 
     def arg(self, index: int) -> bytes:
         """Argument `index`; 0 is the name as the client spelt it. Counts from the front only."""
         if index < 0 or index >= self.argc:
             raise IndexError(f"argument {index} of {self.argc}")
-        view, spans = self.raw, self.spans
-        return view[spans[2 * index] : spans[2 * index + 1]]
+        view = self.chunk
+        if index == 1:
+            return view[self.start + self.key : self.start + self.key_end]
+        return self._take(index, index + 1)[0]
 
     def args(self) -> list[bytes]:
         """All arguments, the name first."""
-        view, spans = self.raw, self.spans
-        return [view[spans[at] : spans[at + 1]] for at in range(0, 2 * self.argc, 2)]
+        return self._take(0, self.argc)
+
+    def _take(self, first: int, end: int) -> list[bytes]:
+        """Arguments from `first` to before `end`, counted off: the frame is known to be whole."""
+        found: list[bytes] = []
+        view = self.chunk
+        at = self.start
+        index = -1
+        while index < end:
+            # A line: `*` and their number, then `$` and a size for each.
+            at += 1
+            size = 0
+            while view[at] != 13:
+                size = size * 10 + (view[at] - 48)
+                at += 1
+            at += 2
+            if index >= 0:
+                if index >= first:
+                    found.append(view[at : at + size])
+                at += size + 2
+            index += 1
+        return found
 
     def __repr__(self) -> str:
         # Arguments are users' data and stay out of logs and tracebacks.
@@ -63,25 +106,10 @@ class Request:
 
 def request(*args: bytes) -> Request:
     """The request that a client would have sent for `args`, the name first."""
-    spans: list[int] = []
-    at = len(b"*%d\r\n" % len(args))
-    for arg in args:
-        at += len(b"$%d\r\n" % len(arg))
-        spans.append(at)
-        at += len(arg)
-        spans.append(at)
-        at += 2
-    return _made(encode_command(*args), spans)
-
-
-def _made(raw: bytes, spans: list[int]) -> Request:
-    view = raw
-    made = Request.__new__(Request)
-    made.raw = raw
-    made.argc = len(spans) >> 1
-    made.spans = spans
-    made.name = _upper(view[spans[0] : spans[1]])
-    return made
+    raw = encode_command(*args)
+    requests = RequestScanner().feed(raw)
+    assert len(requests) == 1, "what was encoded is one request"
+    return requests[0]
 
 
 class RequestScanner(Window):
@@ -93,20 +121,30 @@ class RequestScanner(Window):
     """
 
     __slots__ = (
+        "_argc",
+        "_key",
+        "_key_end",
         "_left",
         "_limits",
         "_max_bulk",
         "_max_inline",
         "_max_multibulk",
-        "_spans",
+        "_name",
+        "_spelt",
         "error",
     )
 
     def __init__(self, limits: Limits = LIMITS) -> None:
         super().__init__()
         self.error: ProtocolError | None = None
+        # Of the request that is being read: arguments, and how many of them are still to come.
+        self._argc = 0
         self._left = 0
-        self._spans: list[int] = []
+        self._key = 0
+        self._key_end = 0
+        # The last name as it was spelt, and in upper case: most clients repeat themselves.
+        self._spelt = b""
+        self._name = b""
         self._take(limits)
 
     def _take(self, limits: Limits) -> None:
@@ -160,7 +198,6 @@ class RequestScanner(Window):
         self._resume = 0
         start = 0
         left = self._left
-        spans = self._spans
         while at < size:
             if left == 0:
                 start = at
@@ -179,7 +216,8 @@ class RequestScanner(Window):
                     # `*0` and `*-5` are requests for nothing, and get no answer.
                     continue
                 left = self._value
-                spans = []
+                self._argc = self._value
+                self._key = self._key_end = 0
                 if at == size:
                     break
             # Positions are kept from the frame's first byte, which may be in an earlier chunk.
@@ -187,29 +225,53 @@ class RequestScanner(Window):
             after = self._header(data, at + 1, size)
             if after <= 0 or view[at] != 36 or self._value < 0 or self._value > self._max_bulk:
                 self._left = left
-                self._spans = spans
                 self._refuse_bulk(data, start, at, size, after)
                 return
             end = after + self._value
             if end + 2 > size:
                 self._left = left
-                self._spans = spans
                 self._set_aside(data, start, at, end + 2 - at)
                 return
             if view[end] != 13 or view[end + 1] != 10:
                 self.error = ProtocolError(_BAD_LINE_END)
                 return
-            spans.append(after - origin)
-            spans.append(end - origin)
+            if left == self._argc:
+                if end - after != len(self._spelt) or not data.startswith(self._spelt, after):
+                    self._spelt = view[after:end]
+                    self._name = _upper(self._spelt)
+                    if len(self._spelt) > _MAX_NAME:
+                        self._spelt = b""
+            elif left + 1 == self._argc:
+                self._key = after - origin
+                self._key_end = end - origin
             at = end + 2
             left -= 1
             if left == 0:
-                requests.append(_made(self._whole(data, start, at), spans))
+                requests.append(self._made(data, start, at))
                 start = at
         self._left = left
-        self._spans = spans
         if left:
             self._set_aside(data, start, at, 0)
+
+    def _made(self, data: bytes, start: int, end: int) -> Request:
+        made = Request.__new__(Request)
+        if self._base:
+            # It began in an earlier chunk.
+            made.chunk = self._whole(data, start, end)
+            made.start = 0
+            made.end = len(made.chunk)
+        else:
+            made.chunk = data
+            made.start = start
+            made.end = end
+        made.argc = self._argc
+        made.key = self._key
+        made.key_end = self._key_end
+        made.name = self._name
+        if not self._spelt:
+            # It may be long, and nobody else will send it.
+            self._name = b""
+        return made
 
     def _inline(self, data: bytes, at: int, size: int, requests: list[Request]) -> int:
         """Takes one inline request at `at`; the position behind it, or -1 to stop."""

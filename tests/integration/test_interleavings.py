@@ -11,7 +11,7 @@ import asyncio
 
 import pytest
 
-from proxy.metrics import CommandClass
+from proxy.counts import CommandClass
 from proxy.sides import Side
 from tests.integration.clients import until
 from tests.integration.holds import Wires

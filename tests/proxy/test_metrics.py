@@ -3,7 +3,8 @@
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.metrics import CommandClass, Histogram, Readings, Stats, registry
+from proxy.counts import CommandClass, Histogram
+from proxy.metrics import Readings, Stats, registry
 from proxy.sides import Side
 
 PHASES = ("idle", "copying", "mirroring", "cutover", "finished")
@@ -57,7 +58,7 @@ def test_all_names_of_the_contract_are_there_with_their_labels() -> None:
 
 def test_what_was_counted_is_what_is_scraped() -> None:
     stats = Stats()
-    stats.commands[Side.TARGET][CommandClass.WRITE] += 3
+    stats.commands[Side.TARGET].add(CommandClass.WRITE, 3)
     stats.divergences["hset"] += 2
     stats.backfill_keys = 70
     stats.observe(Side.TARGET, CommandClass.WRITE, 0.002, times=3)

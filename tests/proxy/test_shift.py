@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from proxy.counts import CommandClass
 from proxy.cursors import TAG as CURSOR_TAG
-from proxy.metrics import CommandClass
 from proxy.resp import encode_command
 from proxy.sides import Side
 from tests.servers import Server

@@ -93,11 +93,11 @@ def test_raw_is_the_very_bytes_that_arrived() -> None:
     assert found.arg(0) == b"gEt"
 
 
-def test_spans_say_where_the_arguments_stand() -> None:
+def test_it_is_known_where_the_first_key_stands() -> None:
     data = encode_command("SET", "key", "v" * 300)
     for chunks in cuts(data):
         (found,), _ = scan(chunks)
-        assert found.spans == [8, 11, 17, 20, 28, 328]
+        assert (found.key, found.key_end) == (17, 20)
         assert [found.arg(at) for at in range(3)] == [b"SET", b"key", b"v" * 300]
 
 
@@ -111,10 +111,10 @@ def test_a_request_made_here_is_like_one_that_was_scanned() -> None:
     args = [b"set", b"", b"v" * 1000]
     (scanned,), _ = scan([encode_command(*args)])
     made = request(*args)
-    assert (made.raw, made.argc, made.spans, made.name) == (
+    assert (made.raw, made.argc, made.args(), made.name) == (
         scanned.raw,
         scanned.argc,
-        scanned.spans,
+        scanned.args(),
         scanned.name,
     )
 
