@@ -14,6 +14,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from . import profile, tracking
+from .commands import Command
 from .commands.keys import whole_number
 from .resp import Request, encode_command, is_error, parse
 from .resp import request as made
@@ -111,7 +112,7 @@ def _shown(
     """Lines like the one in the store's ``frame``."""
     text = parse(frame)
     pairs = [field.partition(b"=")[::2] for field in text.partition(b"\n")[0].split(b" ")]
-    said = b"exec" if queued >= 0 else _command_of(asking.proxy, request)
+    said = b"exec" if queued >= 0 else _name_of(asking.proxy.commands.lookup(request))
     lines = [
         _line(pairs, _fields(each, said, queued) if each is asking else _fields(each))
         for each in sessions
@@ -158,7 +159,7 @@ def _fields(session: Session, said: bytes | None = None, queued: int = -1) -> di
         b"name": about.name,
         b"flags": _flags(session, channels + patterns + shards > 0, queued >= 0),
         b"capa": about.capabilities,
-        b"cmd": said or _command_of(session.proxy, session.last),
+        b"cmd": said or _name_of(session.last),
         b"user": user_of(session),
         b"lib-name": about.lib_name,
         b"lib-ver": about.lib_ver,
@@ -203,8 +204,7 @@ def _flags(session: Session, is_subscribed: bool, is_in_multi: bool) -> bytes:
     return b"".join(letter for letter, is_so in holds if is_so) or b"N"
 
 
-def _command_of(proxy: Proxy, request: Request | None) -> bytes:
-    command = None if request is None else proxy.commands.lookup(request)
+def _name_of(command: Command | None) -> bytes:
     return b"NULL" if command is None else command.name.encode()
 
 

@@ -10,8 +10,6 @@ cpdef object place_of(object db, bytes key)
 
 
 @cython.final
-@cython.no_gc
-@cython.freelist(8192)
 cdef class Entry:
     cdef public object lane
     cdef public Py_ssize_t in_flight

@@ -14,7 +14,6 @@ cdef class Reaction(Op):
     cdef public object callback
 
 
-@cython.freelist(8192)
 cdef class Write(Ticket):
     cdef public Client session
     cdef public Py_ssize_t db

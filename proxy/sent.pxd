@@ -8,8 +8,6 @@ from .op cimport Op
 
 
 @cython.final
-@cython.no_gc
-@cython.freelist(8192)
 cdef class SentEffect(Op):
     cdef public Log mirror
     cdef public object places

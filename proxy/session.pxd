@@ -34,7 +34,7 @@ cdef class Session(Client):
     cdef public Py_ssize_t _holds
     cdef public double _ran_at
     cdef public double heard_at
-    cdef public Request last
+    cdef public Command last
     cdef public list _seconds
     cdef public bint _is_slow
     cdef public bint _is_reading

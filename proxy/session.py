@@ -30,7 +30,6 @@ from .plane import Client
 from .profile import Profile
 from .resp.limits import Limits
 from .resp.requests import Request, RequestScanner
-from .resp.requests import request as named
 from .serving import SERVE
 from .sides import Side
 
@@ -49,8 +48,6 @@ MAX_BACKLOG = 2048
 MAX_UNSENT = 1024 * 1024
 # Bytes of one request: client-query-buffer-limit of the servers.
 MAX_REQUEST = 1024 * 1024 * 1024
-# Bytes of a request that is not kept once it has been served.
-LARGE = 1024
 # To ask an enum for a member is a search each time.
 _READ, _WRITE, _NODE = Kind.READ, Kind.WRITE, Kind.NODE
 _READS, _WRITES, _OTHERS = CommandClass
@@ -96,7 +93,7 @@ class Session(Client):
         self._ran_at = 0.0
         # When it has sent something, and what: for CLIENT LIST.
         self.heard_at = proxy.now()
-        self.last: Request | None = None
+        self.last: Command | None = None
         self._is_slow = False
         self._is_reading = True
         # Bytes that came since the backlog was last empty.
@@ -158,8 +155,8 @@ class Session(Client):
             self._protocol_error = self._scanner.error.reply
         if requests:
             self.backlog.extend(requests)
-            last = requests[-1]
-            self.last = last if len(data) < LARGE else named(last.name)
+            last: Request = requests[-1]
+            self.last = self.plane.commands.lookup(last)
         elif self._scanner.pending > MAX_REQUEST:
             log.warning("client %d: a request of more than 1 GiB: closed", self.id)
             self.proxy.stats.client_error("request_limit")

@@ -15,8 +15,6 @@ cdef bytes _upper(bytes name)
 
 
 @cython.final
-@cython.no_gc
-@cython.freelist(8192)
 cdef class Request:
     cdef readonly bytes chunk
     cdef readonly Py_ssize_t start
