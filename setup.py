@@ -32,6 +32,7 @@ COMPILED = (
     "proxy.lane",
     "proxy.log",
     "proxy.plane",
+    "proxy.append",
     "proxy.mirror",
     "proxy.ops",
     "proxy.places",

@@ -2,9 +2,9 @@
 
 cimport cython
 
+from .append cimport AppendLog
 from .commands.model cimport Lookup
 from .keytable cimport KeyTable
-from .mirror cimport Mirror
 from .op cimport Op
 
 
@@ -15,7 +15,7 @@ cdef class Plane:
     cdef public Lookup commands
     cdef public object primary
     cdef public KeyTable table
-    cdef public Mirror mirror
+    cdef public AppendLog mirror
     cdef public object stats
     cdef public list tallies
     cdef public list dirty

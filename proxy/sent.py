@@ -19,7 +19,7 @@ from .resp import ReplyScanner
 from .resp.values import is_error
 
 if TYPE_CHECKING:
-    from .mirror import Mirror
+    from .append import AppendLog
 
 log = logging.getLogger("keyferry.mirror")
 
@@ -163,7 +163,7 @@ class SentSelect(Op):
 
     __slots__ = ("at", "db", "mirror")
 
-    def __init__(self, mirror: Mirror, db: int, at: float) -> None:
+    def __init__(self, mirror: AppendLog, db: int, at: float) -> None:
         self.mirror = mirror
         self.db = db
         self.at = at
@@ -218,7 +218,7 @@ class SentFlush(Op):
 
     __slots__ = ("at", "db", "mirror")
 
-    def __init__(self, mirror: Mirror, db: int | None, at: float) -> None:
+    def __init__(self, mirror: AppendLog, db: int | None, at: float) -> None:
         self.mirror = mirror
         self.db = db
         self.at = at
@@ -242,7 +242,7 @@ class SentSwap(Op):
 
     __slots__ = ("at", "mirror")
 
-    def __init__(self, mirror: Mirror, at: float) -> None:
+    def __init__(self, mirror: AppendLog, at: float) -> None:
         self.mirror = mirror
         self.at = at
 
@@ -270,7 +270,7 @@ class SentCopies(Op):
 
     def __init__(
         self,
-        mirror: Mirror,
+        mirror: AppendLog,
         places: Sequence[Place],
         number: int,
         owners: list[int] | None,
