@@ -35,5 +35,6 @@ cdef class Client(Op):
     cdef public bint is_dirty
     cdef public bint is_silent
 
+    cpdef soil(self)
     cpdef kept_back(self)
     cpdef flush(self)

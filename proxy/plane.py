@@ -75,6 +75,11 @@ class Client(Op):
             return
         self.out.append(frame)
         if not self.is_dirty:
+            self.soil()
+
+    def soil(self) -> None:
+        """Have :meth:`flush` called behind the batch of replies."""
+        if not self.is_dirty:
             self.is_dirty = True
             self.plane.dirty.append(self)
 

@@ -453,7 +453,7 @@ class Session(Client):
         """A frame that answers nothing the client has sent; one that is silent gets it, too."""
         if not self.is_closed:
             self.out.append(frame)
-            self._soil()
+            self.soil()
 
     def reply_by_push(self) -> None:
         """The oldest outstanding command is answered, by what was pushed."""
@@ -465,13 +465,7 @@ class Session(Client):
         if not self.is_closed:
             if self.profile.skips_one:
                 self.is_silent = self.profile.skips_one = False
-            self._soil()
-
-    def _soil(self) -> None:
-        """Have :meth:`flush` called behind the batch of replies."""
-        if not self.is_dirty:
-            self.is_dirty = True
-            self.proxy.dirty.append(self)
+            self.soil()
 
     def flush(self) -> None:
         """Behind a batch of replies: write them, and go on with what they held back."""
