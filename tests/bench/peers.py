@@ -12,12 +12,23 @@ import shutil
 import socket
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from migrator.servers import free_port
 
 START_SECONDS = 10.0
 FILTER = "envoy.extensions.filters.network.redis_proxy.v3.RedisProxy"
+TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
+
+
+@dataclass(frozen=True)
+class Files:
+    """Certificates: what a listener shows, and who signed those of the stores."""
+
+    certificate: Path
+    key: Path
+    ca: Path
 
 
 class Peer:
@@ -25,10 +36,11 @@ class Peer:
 
     name = ""
 
-    def __init__(self, directory: Path, source: int, target: int) -> None:
+    def __init__(self, directory: Path, source: int, target: int, tls: Files | None = None) -> None:
         self.directory = directory
         self.source = source
         self.target = target
+        self.tls = tls
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -104,29 +116,25 @@ class Envoy(Peer):
             route["request_mirror_policy"] = [
                 {"cluster": "target", "exclude_read_commands": True}
             ]  # fmt: skip
-        proxy = {
+        proxy: dict[str, object] = {
             "@type": f"type.googleapis.com/{FILTER}",
             "stat_prefix": "redis",
             "settings": {"op_timeout": "5s"},
             "prefix_routes": {"catch_all_route": route},
         }
-        return {
-            "static_resources": {
-                "listeners": [
-                    {
-                        "name": "redis",
-                        "address": _address(self.port),
-                        "filter_chains": [
-                            {"filters": [{"name": "redis", "typed_config": proxy}]},
-                        ],
-                    }
-                ],
-                "clusters": [
-                    _cluster("source", self.source),
-                    _cluster("target", self.target),
-                ],
+        chain: dict[str, object] = {"filters": [{"name": "redis", "typed_config": proxy}]}
+        clusters = [_cluster("source", self.source), _cluster("target", self.target)]
+        if self.tls is not None:
+            shown = {
+                "certificate_chain": {"filename": str(self.tls.certificate)},
+                "private_key": {"filename": str(self.tls.key)},
             }
-        }
+            trusted = {"trusted_ca": {"filename": str(self.tls.ca)}}
+            chain |= _tls("DownstreamTlsContext", {"tls_certificates": [shown]})
+            for each in clusters:
+                each |= _tls("UpstreamTlsContext", {"validation_context": trusted})
+        listener = {"name": "redis", "address": _address(self.port), "filter_chains": [chain]}
+        return {"static_resources": {"listeners": [listener], "clusters": clusters}}
 
 
 class MirroringEnvoy(Envoy):
@@ -136,6 +144,11 @@ class MirroringEnvoy(Envoy):
 
 def _address(port: int) -> dict[str, object]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+def _tls(kind: str, common: dict[str, object]) -> dict[str, object]:
+    typed = {"@type": TLS + kind, "common_tls_context": common}
+    return {"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": typed}}
 
 
 def _cluster(name: str, port: int) -> dict[str, object]:

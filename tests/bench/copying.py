@@ -1,0 +1,275 @@
+"""How fast keys are copied and compared, what clients notice of it, and one very large value."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from migrator.bulk import Bulk, pack
+from migrator.demo.instance import Instance
+from migrator.servers import Server
+from proxy.endpoint import Endpoint
+
+from . import process
+from .load import Cell, send
+from .load import run as loaded
+from .stage import default_engines, fill, is_mirroring, keyferry, mirrored, staged
+from .suites import Run
+
+Json = dict[str, Any]
+POLL_SECONDS = 0.01
+DEADLINE_SECONDS = 600.0
+LARGE_VALUE = 8 << 20
+# Elements of large keys, bytes; and how much of them one key has.
+ELEMENT = 256
+MEMBER = 64
+LARGE_KEY = 4 << 20
+AT_ONCE = 512
+# Of what a proxy can serve.
+SHARE = 0.5
+MIXED = Cell("mixed", 1)
+PROBES_PER_SECOND = 500
+
+
+@contextlib.asynccontextmanager
+async def pair(name: str) -> AsyncIterator[tuple[Server, Server, Callable[[], Any]]]:
+    """A source, a target, and what gives a Keyferry between them."""
+    redis, valkey = default_engines()
+    with tempfile.TemporaryDirectory() as folder, Server(redis) as source, Server(valkey) as target:
+        path = Path(folder) / name
+        yield source, target, lambda: keyferry(source.url, target.url, path)
+
+
+async def copy(run: Run) -> Json:
+    figures = {**await small(run), **await large_keys(run), **await beside_clients(run)}
+    f = figures
+    rows = [
+        [f"backfill, {run.keys:,} strings of 64 B", f"{f['backfill_keys']:,.0f} keys/s"],
+        [f"verify, {run.keys:,} strings of 64 B", f"{f['verify_keys']:,.0f} keys/s"],
+        [f"backfill, {f['large_bytes'] / 1e9:.2f} GB of large keys of six types",
+         f"{f['large_mb']:,.0f} MB/s"],
+        ["the proxy's capacity, SET and GET evenly, 50 clients", f"{f['capacity']:,.0f}/s"],
+        ["half of it, as the load came to it", f"{f['load']:,.0f}/s"],
+        ["clients' p50 / p99 / p99.9 without a backfill", latencies(f["without"])],
+        ["clients' p50 / p99 / p99.9 beside one", latencies(f["beside"])],
+        ["p99 beside one / without (median of rounds)", f"{f['p99_ratio']:.2f}"],
+        ["the backfill beside them", f"{f['beside_keys']:,.0f} keys/s"],
+        ["RSS of Keyferry behind all copies of small keys", f"{f['resident'] / 2**20:.0f} MiB"],
+    ]  # fmt: skip
+    return {
+        "figures": figures, "table": {"columns": ["", ""], "rows": rows},
+        "notes": ["From the verb to its end; medians. The large keys hold random bytes, so that no "
+                  "store compresses them: strings of 8 MiB; hashes, lists, sets, sorted sets and "
+                  "streams of 4 MiB."],
+    }  # fmt: skip
+
+
+def latencies(of: Json) -> str:
+    return " / ".join(f"{ms:.2f}" for ms in of.values()) + " ms"
+
+
+async def until(instance: Instance, is_true: Callable[[Json], Any]) -> Json:
+    """Looks often: a copy is over in seconds."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while time.monotonic() < deadline:
+        status = await instance.status()
+        if is_true(status):
+            return status
+        await asyncio.sleep(POLL_SECONDS)
+    raise AssertionError(f"not so after {DEADLINE_SECONDS:g} s: {status}")
+
+
+async def again(instance: Instance, target: Server) -> None:
+    """As before the start, with an empty target."""
+    await instance.ask("cancel")
+    target.cli("FLUSHALL")
+
+
+async def small(run: Run) -> Json:
+    copies, compares = [], []
+    async with pair("small") as (source, target, between):
+        await fill(source.port, run.keys)
+        async with between() as instance:
+            for turn in range(run.few_rounds):
+                if turn:
+                    await again(instance, target)
+                began = time.perf_counter()
+                await instance.ask("start", allow=[])
+                await until(instance, is_mirroring)
+                copies.append(run.keys / (time.perf_counter() - began))
+                run.tell(f"backfill {copies[-1]:,.0f} keys/s")
+                began = time.perf_counter()
+                await instance.ask("verify")
+                status = await until(instance, lambda s: not s["verify"]["running"])
+                compares.append(run.keys / (time.perf_counter() - began))
+                run.tell(f"verify {compares[-1]:,.0f} keys/s")
+                assert status["verify"]["passed"], status["verify"]
+            resident = process.resident_bytes(instance.pid)
+    return {
+        "backfill_keys": statistics.median(copies),
+        "verify_keys": statistics.median(compares),
+        "resident": resident,
+    }
+
+
+async def large_keys(run: Run) -> Json:
+    async with pair("large") as (source, _, between):
+        run.tell("laying down large keys")
+        size = await fill_large(source, run.large_bytes)
+        async with between() as instance:
+            process.forget_peak(instance.pid)
+            began = time.perf_counter()
+            await instance.ask("start", allow=[])
+            await until(instance, is_mirroring)
+            took = time.perf_counter() - began
+            peak = process.peak_bytes(instance.pid)
+            status = await instance.status()
+            assert status["target"]["keys"] >= 0
+            run.tell(f"large keys {size / took / 1e6:,.0f} MB/s")
+    return {"large_bytes": size, "large_mb": size / took / 1e6, "large_peak": peak}
+
+
+async def fill_large(server: Server, total: int) -> int:
+    """Keys of six types, `total` bytes of elements about; returns how many there are."""
+    bulk = await Bulk.open(Endpoint.parse(server.url, "bench"))
+    done = 0
+    for commands, size in large_commands(total):
+        replies = await bulk.pipeline(commands)
+        failed = [each for each in replies if isinstance(each, Exception)]
+        assert not failed, failed
+        done += size
+    bulk.close()
+    await bulk.wait_closed()
+    return done
+
+
+def large_commands(total: int) -> Iterator[tuple[list[bytes], int]]:
+    """Batches of commands, each with its bytes of elements: one key of each type after another."""
+    chance = random.Random(1)
+    number = done = 0
+    while done < total:
+        number += 1
+        for size, batch in _one_of_each(number, chance, min(LARGE_VALUE, max(4096, total // 8))):
+            yield batch, size
+            done += size
+
+
+def _one_of_each(
+    number: int, chance: random.Random, most: int
+) -> Iterator[tuple[int, list[bytes]]]:
+    yield most, [pack((b"SET", b"string:%d" % number, chance.randbytes(most)))]
+    for kind in ("hash", "list", "set", "zset", "stream"):
+        key = f"{kind}:{number}".encode()
+        width = MEMBER if kind in ("set", "zset") else ELEMENT
+        for at in range(0, min(LARGE_KEY, most) // width, AT_ONCE):
+            data = chance.randbytes(width * AT_ONCE)
+            elements = [data[n : n + width] for n in range(0, len(data), width)]
+            yield len(data), _adding(kind, key, at, elements)
+
+
+def _adding(kind: str, key: bytes, at: int, elements: list[bytes]) -> list[bytes]:
+    numbered = list(enumerate(elements, at))
+    if kind == "hash":
+        return [pack((b"HSET", key, *(w for n, e in numbered for w in (b"f%d" % n, e))))]
+    if kind == "zset":
+        return [pack((b"ZADD", key, *(w for n, e in numbered for w in (b"%d" % n, e))))]
+    if kind == "stream":
+        return [pack((b"XADD", key, b"%d-1" % (n + 1), b"field", e)) for n, e in numbered]
+    return [pack((b"RPUSH" if kind == "list" else b"SADD", key, *elements))]
+
+
+async def beside_clients(run: Run) -> Json:
+    """Clients at half of what the proxy can serve, without a backfill and beside one, in turns."""
+    keys = 3 * run.keys
+    found: dict[str, list[Json]] = {"without": [], "beside": []}
+    moved: list[float] = []
+    async with pair("beside") as (source, target, between):
+        await fill(source.port, keys)
+        async with between() as instance:
+            await mirrored(instance)
+            load = await loaded(instance.port, MIXED, run.requests)
+            load = await loaded(instance.port, MIXED, run.requests)
+            rate = SHARE * load.per_second
+            steady = {
+                "mode": "load", "work": "mixed", "depth": 1, "clients": 50, "size": 64,
+                "keys": keys, "rate": rate, "seconds": run.seconds,
+            }  # fmt: skip
+            for _ in range(run.few_rounds):
+                run.tell(f"{rate:,.0f} commands/s, without a backfill")
+                found["without"].append(await send(instance.port, **steady))
+                await again(instance, target)
+                run.tell(f"{rate:,.0f} commands/s, beside a backfill")
+                await instance.ask("start", allow=[])
+                began = time.perf_counter()
+                done = asyncio.create_task(send(instance.port, **steady))
+                status = await until(instance, lambda s, done=done: done.done() or is_mirroring(s))
+                moved.append(
+                    status["backfill"]["keys_done"] / (time.perf_counter() - began)
+                )  # fmt: skip
+                found["beside"].append(await done)
+                await until(instance, is_mirroring)
+    ratios = [
+        beside["latency_ms"]["99.0"] / without["latency_ms"]["99.0"]
+        for without, beside in zip(found["without"], found["beside"], strict=True)
+    ]
+    return {
+        "capacity": load.per_second,
+        "load": statistics.median(each["per_second"] for each in found["beside"]),
+        **{
+            name: {
+                at: statistics.median(each["latency_ms"][at] for each in each_said)
+                for at in each_said[0]["latency_ms"]
+            }
+            for name, each_said in found.items()
+        },
+        "p99_ratio": statistics.median(ratios),
+        "beside_keys": statistics.median(moved),
+    }
+
+
+async def big(run: Run) -> Json:
+    """One value of half a gigabyte, written and read through the mirroring proxy."""
+    size = run.value_bytes
+    async with staged(peers=()) as on:
+        proxy = on.mirroring
+        assert proxy.pid is not None
+        await fill(proxy.port, 100)
+        await on.drained()
+        before = process.resident_bytes(proxy.pid)
+        process.forget_peak(proxy.pid)
+        run.tell(f"a value of {size / 2**20:,.0f} MiB")
+        said, probe = await asyncio.gather(
+            send(proxy.port, mode="large", size=size),
+            send(
+                proxy.port, mode="load", work="GET", depth=1, clients=5, size=64, keys=100,
+                rate=PROBES_PER_SECOND, seconds=run.seconds,
+            ),
+        )  # fmt: skip
+        drain_ms = await on.drained()
+        over = process.peak_bytes(proxy.pid) - before
+        after = process.resident_bytes(proxy.pid)
+        on_target = on.target.cli("STRLEN", "big")
+        assert on_target == size, f"the target has {on_target} of {size} bytes"
+    figures = {**said, "over": over, "times": over / size, "drain_ms": drain_ms, "probe": probe}
+    rows = [
+        ["SET", f"{said['set_seconds']:.2f} s, {size / said['set_seconds'] / 1e6:,.0f} MB/s"],
+        ["GET", f"{said['get_seconds']:.2f} s, {size / said['get_seconds'] / 1e6:,.0f} MB/s"],
+        ["until the target has it, behind both", f"{drain_ms / 1e3:.2f} s"],
+        ["most memory of Keyferry over what it had", f"{over / 2**20:,.0f} MiB, "
+         f"{over / size:.2f} times the value"],
+        ["RSS behind it all", f"{after / 2**20:,.0f} MiB"],
+        [f"others' GETs meanwhile ({PROBES_PER_SECOND}/s): p50 / p99 / p99.9",
+         latencies(probe["latency_ms"])],
+        ["others' longest wait", f"{probe['worst_ms']:.1f} ms"],
+    ]  # fmt: skip
+    return {
+        "figures": figures, "table": {"columns": ["", ""], "rows": rows},
+        "notes": [f"One value of {size / 2**20:,.0f} MiB, mirrored."],
+    }  # fmt: skip
