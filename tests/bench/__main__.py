@@ -1,6 +1,6 @@
 """`make bench`: what the proxy costs beside its peers, and how fast keys are copied and compared.
 
-    python -m tests.bench [SUITE...] [--quick] [--out FILE] [--report FILE.md]
+    python -m tests.bench [SUITE...] [--quick] [--out FILE] [--report FILE.md] [--publish]
     python -m tests.bench --from FILE [--from FILE...] --report FILE.md
 
 Redis 6.2 to Valkey 9 (TLS: Redis 7). Without names all suites are measured, in about 25 minutes on
@@ -9,6 +9,9 @@ The load is redis-benchmark, and where that has no form of it (MULTI blocks, ste
 idle connections, very large values) a sender of our own: see `tests.bench.sender`. Peers that are
 not on this machine are left out by name. Figures of a machine that does something else meanwhile
 mean nothing.
+
+--publish (`make bench` has it) puts the suites that were measured into docs/performance.json, with
+those that were measured before on this machine, and makes docs/performance.md and its chart anew.
 
 Suites:
 """
@@ -50,6 +53,7 @@ SUITES: dict[str, tuple[Suite, int]] = {
     "big": (copying.big, 20),
 }
 HOT_PATH = "hot-path.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "performance.md"
 
 
 async def measure(options: argparse.Namespace, console: Console) -> Json:
@@ -83,8 +87,9 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
             run.tell = tell
             result["suites"][name] = {**await one(SUITES[name][0], run, console), "measured": named}
             console.print(f"[bold]{name}[/bold] {TITLES[name]}")
-            for line in suite_text(result["suites"][name]):
-                if line:
+            is_on_page = options.report is not None or options.publish
+            if not (is_on_page and "rows" in result["suites"][name]):
+                for line in filter(None, suite_text(result["suites"][name])):
                     console.print(line, soft_wrap=True, markup=False)
             bar.update(task, advance=SUITES[name][1])
             if options.out is not None:
@@ -150,6 +155,14 @@ def render(path: Path, result: Json) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+def publish(result: Json) -> None:
+    stored = PAGE.with_suffix(".json")
+    known = figures.read([stored]) if stored.exists() else {}
+    whole = figures.published(known, result)
+    figures.write(stored, whole)
+    render(PAGE, whole)
+
+
 def arguments(words: list[str]) -> argparse.Namespace:
     listed = "\n".join(
         f"  {name:12} {TITLES[name]}, {took} s" for name, (_, took) in SUITES.items()
@@ -169,6 +182,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--no-peers", action="store_true", help="Keyferry alone")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
     parser.add_argument("--report", type=Path, metavar="FILE.md", help="write them as a page")
+    parser.add_argument("--publish", action="store_true", help="write docs/performance.md")
     parser.add_argument(
         "--from", dest="stored", type=Path, action="append", metavar="FILE",
         help="measure nothing: these figures, later ones before earlier ones",
@@ -200,6 +214,11 @@ def main() -> int:
     result = asyncio.run(measure(options, console))
     if options.report is not None:
         render(options.report, result)
+    if options.publish and options.quick:
+        console.print("a quick run is not published")
+    elif options.publish:
+        publish(result)
+        console.print(f"{PAGE.name} in {PAGE.parent.name}/ has the figures")
     return any("failed" in suite for suite in result["suites"].values())
 
 

@@ -12,6 +12,9 @@ from typing import Any
 
 Json = dict[str, Any]
 
+# What makes it the same machine; versions may differ from suite to suite.
+IDENTITY = ("CPU", "cores", "memory")
+
 
 def merged(runs: Iterable[Json]) -> Json:
     """All suites; of one that is in several runs, the last that did not fail or skip."""
@@ -23,6 +26,14 @@ def merged(runs: Iterable[Json]) -> Json:
             if known is None or is_whole(suite) or not is_whole(known):
                 result["suites"][name] = suite
     return result
+
+
+def published(known: Json, result: Json) -> Json:
+    """What was measured before, and now; of another machine nothing stays."""
+    same = all(
+        known.get("machine", {}).get(each) == result["machine"].get(each) for each in IDENTITY
+    )
+    return merged([known, result]) if same else merged([result])
 
 
 def is_whole(suite: Json) -> bool:

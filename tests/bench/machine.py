@@ -23,6 +23,7 @@ def described() -> dict[str, str]:
     """Text by text, in the order in which a person wants to know them."""
     found = {
         "CPU": cpu_model(),
+        "clock": clock(),
         "cores": str(os.cpu_count()),
         "memory": memory(),
         "kernel": f"{platform.system()} {platform.release()}, {platform.machine()}",
@@ -48,14 +49,22 @@ def hot_path() -> str:
     return "compiled" if is_compiled() else "plain Python"
 
 
-def cpu_model(text: str | None = None) -> str:
+def cpu_model() -> str:
     with contextlib.suppress(OSError):
-        text = text or Path("/proc/cpuinfo").read_text()
+        text = Path("/proc/cpuinfo").read_text()
         named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-        speed = re.search(r"^cpu MHz\s*:\s*([\d.]+)$", text, re.MULTILINE)
         if named:
-            return named[1] + (f" at {float(speed[1]) / 1e3:.1f} GHz" if speed else "")
+            return named[1]
     return platform.processor()
+
+
+def clock() -> str:
+    """As it was at this moment."""
+    with contextlib.suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text()
+        speed = re.search(r"^cpu MHz\s*:\s*([\d.]+)$", text, re.MULTILINE)
+        return f"{float(speed[1]) / 1e3:.1f} GHz" if speed else ""
+    return ""
 
 
 def memory() -> str:

@@ -73,13 +73,14 @@ async def idle(port: int, count: int) -> Any:
             if not await keeper.stdout.readline():
                 raise LoadError((await keeper.stderr.read()).decode(errors="replace"))
         yield
-        keeper.stdin.close()
-        await keeper.wait()
     except TimeoutError:
         raise LoadError(f"they were not open after {IDLE_SECONDS:g} s") from None
     finally:
         with contextlib.suppress(ProcessLookupError):
             keeper.kill()
+        keeper.stdin.close()
+        # To its end: what it printed is read, and nothing of it stays open.
+        await keeper.communicate()
 
 
 async def churn(run: Run) -> Json:

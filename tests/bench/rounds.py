@@ -84,7 +84,7 @@ async def measured(
         try:
             await once(each, cell, max(cell.depth * cell.clients, FEWEST))
         except LoadError as error:
-            row.skipped[each.name] = str(error)[-160:]
+            row.skipped[each.name] = str(error).splitlines()[-1][:100]
         else:
             able.append(each)
     count = requests_of(cell, requests)

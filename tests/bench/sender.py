@@ -193,8 +193,8 @@ class Load:
         if client.received or len(data) < len(client.expected):
             client.received += data
             data = client.received
-            # An error is shorter than what is waited for.
-            if not client.expected.startswith(data[:1]):
+            # Nothing may be waited for behind a reply that is wrong and shorter.
+            if not client.expected.startswith(bytes(data[: len(client.expected)])):
                 raise WrongReply(bytes(data[:200]))
             if len(data) < len(client.expected):
                 return False
