@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from proxy import compiled
 from tests.integration.keyferry import ROOT, Process
 
 
@@ -106,3 +107,10 @@ async def test_verbs_exit_codes_and_one_json_object(process: Process) -> None:
     assert done.returncode == 0
     assert "finished" in done.stdout
     assert (await keyferry("rollback", *admin)).returncode == 1
+
+
+async def test_the_log_says_at_start_which_form_runs(process: Process) -> None:
+    await process.start()
+    [line] = [each for each in process.log.splitlines() if " serving on " in each]
+    slower = "" if compiled.is_compiled() else " (slower)"
+    assert line.endswith(f"; hot path: {compiled.form()}{slower}")
