@@ -31,9 +31,10 @@ log = logging.getLogger("keyferry.backfill")
 
 # Keys a page, as long as values are small.
 MAX_SCAN_COUNT = 500
-# Bytes of one page, above which pages shrink, and below which they grow.
-LARGE_PAGE = 4 * 1024 * 1024
-SMALL_PAGE = 512 * 1024
+# Bytes of a page, about: of twice as many pages shrink.
+LARGE_PAGE = 2 * 1024 * 1024
+# Pages under way for each worker: while one is read another is written.
+PAGES_OF_WORKER = 2
 SAVE_EVERY_S = 1.0
 RETRY_S = 0.5
 
@@ -147,7 +148,7 @@ class Backfill:
     async def _walk(self, store: Store, db: int, cursor: int, *, counts: bool, run_id: str) -> None:
         """SCAN one database. The next page is asked for while the last ones are copied."""
         bulk = await store.connection("scan")
-        self._scan_count = min(self._scan_count, self._most_keys(store))
+        self._scan_count = min(self._scan_count, store.info.keys_of(LARGE_PAGE, MAX_SCAN_COUNT))
 
         def scan(cursor: int) -> asyncio.Task[Any]:
             count = min(self._scan_count, self._pace.page_keys)
@@ -170,15 +171,23 @@ class Backfill:
                     number += 1
                     task = asyncio.create_task(self._copy(db, keys, purpose), name="copy")
                     pending.append((before, task))
-                if len(pending) >= self._workers:
-                    self._done(await pending.popleft()[1], counts, self._most_keys(store))
+                if len(pending) >= PAGES_OF_WORKER * self._workers:
+                    self._done(
+                        await pending.popleft()[1],
+                        counts,
+                        store.info.keys_of(LARGE_PAGE, MAX_SCAN_COUNT),
+                    )
                     oldest = pending[0][0] if pending else cursor
                     if counts:
                         self._progress(db, oldest, run_id)
                 if cursor == 0:
                     break
             while pending:
-                self._done(await pending.popleft()[1], counts, self._most_keys(store))
+                self._done(
+                    await pending.popleft()[1],
+                    counts,
+                    store.info.keys_of(LARGE_PAGE, MAX_SCAN_COUNT),
+                )
             if counts:
                 self._progress(db + 1, 0, run_id)
         finally:
@@ -186,13 +195,6 @@ class Backfill:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _most_keys(self, store: Store) -> int:
-        """How many keys a page may have, by the mean size of all: a SCAN goes by their hashes, so
-        that each page is a sample of the whole."""
-        info = store.info
-        mean = info.used_memory / info.keys if info.keys else 0
-        return max(1, min(MAX_SCAN_COUNT, int(LARGE_PAGE / mean))) if mean else MAX_SCAN_COUNT
 
     async def _copy(self, db: int, keys: list[bytes], purpose: str) -> Copied:
         # A batch counts when the secondary has acknowledged it: a saved position may
@@ -208,9 +210,9 @@ class Backfill:
         for place in copied.touched:
             self._proxy.table.mark_unproven(place)
         self._proxy.stats.backfill_keys += copied.keys
-        if copied.size > LARGE_PAGE:
-            self._scan_count = max(1, self._scan_count // 4)
-        elif copied.size < SMALL_PAGE:
+        if copied.size > 2 * LARGE_PAGE:
+            self._scan_count = max(1, self._scan_count // 2)
+        elif copied.size < LARGE_PAGE:
             self._scan_count = min(most_keys, self._scan_count * 2)
         if counts:
             self._keys += copied.keys + len(copied.touched)

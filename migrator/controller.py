@@ -100,6 +100,7 @@ class Controller:
         proxy = self.proxy
         table = proxy.table
         self.watch.begin_mirroring()
+        self.pace.start(self.watch.commands_per_second)
         position = self.state.migration.backfill
         copying = self.copying = Copying(
             proxy,

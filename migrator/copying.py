@@ -58,7 +58,6 @@ class Copying:
         self._run_ids: list[str | None] = [store.info.run_id or None for store in stores]
         self.feeds = (self._feed(Side.SOURCE), self._feed(Side.TARGET))
         self.repair.start()
-        pace.start()
 
     def _feed(self, side: Side) -> Feed:
         return Feed(

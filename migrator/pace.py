@@ -15,8 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from migrator.bulk import ReplyError
 from migrator.stores import Store
-from migrator.throttle import Nice, Throttle, Window
-from proxy.metrics import COMMAND_SECONDS
+from migrator.throttle import CLIENTS_PER_S, Nice, Throttle, Window
 from proxy.server import Proxy
 from proxy.sides import Side
 
@@ -69,10 +68,10 @@ class Pace:
         self._took_s: dict[Side, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Begin to measure. Started twice it goes on."""
+    def start(self, commands_per_second: float) -> None:
+        """Begin to measure, beside so many commands. Started twice it goes on."""
         if not self._tasks:
-            if self._proxy.sessions:
+            if commands_per_second >= CLIENTS_PER_S:
                 self.throttle.expect_clients(time.monotonic())
             self._tasks = [
                 asyncio.create_task(self._measure(), name="pace"),
@@ -189,7 +188,8 @@ class Pace:
         if total < SAMPLES and not is_late:
             return None
         self._sample_anew()
-        return percentile(counts, COMMAND_SECONDS, 0.99) if total >= FEW_SAMPLES else None
+        bounds = self._proxy.stats.command_seconds[0][0].bounds
+        return percentile(counts, bounds, 0.99) if total >= FEW_SAMPLES else None
 
     async def _ask(self, store: Store) -> None:
         """PING it, again and again: what is not answered yet counts by its age."""

@@ -40,6 +40,16 @@ class StoreInfo:
     def keys(self) -> int:
         return sum(self.keys_by_db.values())
 
+    def keys_of(self, size: int, most: int) -> int:
+        """About how many keys, `most` at most, hold so many bytes.
+
+        By the mean of all: a SCAN goes by the hashes of keys, so that any page of it is a sample
+        of the whole.
+        """
+        if not self.keys or not self.used_memory:
+            return most
+        return max(1, min(most, size * self.keys // self.used_memory))
+
 
 class Store:
     """One side. ``is_reachable`` is of the last attempt."""

@@ -6,26 +6,32 @@ with *quiet* windows, in which the movers did nothing, so that a store that is f
 itself, does not hold them up for ever; while clients seem to suffer a quiet window is made anew
 once in a while. Where no client sends anything the share is all that the level allows.
 
-The share falls fast, grows slowly, and never below LEAST_SHARE: the copy always moves on.
+The share falls as far as something is too slow, and grows slowly. It is never below LEAST_SHARE:
+the copy always moves on.
 """
 
 from __future__ import annotations
 
 import enum
+from collections import deque
 from dataclasses import dataclass, replace
+from statistics import median
 
 LEAST_SHARE = 0.02
 # Where clients are already there when movers begin.
 FIRST_SHARE = 0.25
 # How long what a quiet window showed is believed while movers are held back.
 QUIET_FOR_S = 20.0
+# The same where they are held back as far as they can be: it may not be them.
+QUIET_AT_LEAST_SHARE_FOR_S = 5.0
 # Up to here nothing is slow, whatever the quiet window was like.
 LEAST_P99_S = 0.0005
 LEAST_REPLY_S = 0.020
 LEAST_LATE_S = 0.010
 # How many times as long as in a quiet window a store's answer takes, or the event loop is late.
 SLOW = 4.0
-FALL = 0.6
+# As much as it is too slow, within these.
+SLIGHTEST_FALL = 0.85
 DEEPEST_FALL = 0.3
 GROWTH = 1.15
 # Keys of a page: a store, and the event loop, serve nobody else for as long as one takes.
@@ -123,6 +129,8 @@ class Throttle:
         self._quiet_at = float("-inf")
         self._clients_at: float | None = None
         self._judged_at = 0.0
+        # One bad window among good ones is chance: a busy host has many.
+        self._recent: deque[float] = deque(maxlen=3)
         self._nice = nice or Nice()
         self.ask(self._nice)
 
@@ -175,22 +183,28 @@ class Throttle:
             self.share = min(self.share, FIRST_SHARE)
             self._judged_at = now
         if was_quiet:
+            self._recent.clear()
             self._remember(window, now)
             if is_idle:
                 # What held them back is past, or will be found anew.
                 self.share = min(bounds.most, max(self.share, FIRST_SHARE))
                 self.reason = self._least_reason()
             return
-        found = self._slow(window, bounds)
         if window.p99_s is not None:
             self._judged_at = now
+            self._recent.append(window.p99_s)
+        found = self._slow(window, bounds)
         if found is None:
             if window.p99_s is not None or now - self._judged_at > JUDGED_FOR_S:
                 self._grow(bounds.most)
         elif found[1] > 1.0:
             self.reason = found[0]
-            self.share = max(LEAST_SHARE, self.share * max(DEEPEST_FALL, min(FALL, 1 / found[1])))
-        is_stale = now - self._quiet_at > QUIET_FOR_S
+            fall = max(DEEPEST_FALL, min(SLIGHTEST_FALL, 1 / found[1]))
+            self.share = max(LEAST_SHARE, self.share * fall)
+        is_least = self.share == LEAST_SHARE
+        is_stale = now - self._quiet_at > (
+            QUIET_AT_LEAST_SHARE_FOR_S if is_least and self.quiet else QUIET_FOR_S
+        )
         self.wants_quiet = is_stale and (self.quiet is None or self.share < bounds.most)
 
     def _remember(self, window: Window, now: float) -> None:
@@ -220,10 +234,11 @@ class Throttle:
         if window.p99_s is None or quiet.p99_s is None:
             return None
         most = max(LEAST_P99_S, bounds.p99 * quiet.p99_s)
-        if window.p99_s > most:
-            return Reason.CLIENTS_P99, window.p99_s / most
+        p99_s = median(self._recent)
+        if p99_s > most:
+            return Reason.CLIENTS_P99, p99_s / most
         # Close to the bound it neither falls nor grows.
-        return (Reason.CLIENTS_P99, 1.0) if window.p99_s > 0.9 * most else None
+        return (Reason.CLIENTS_P99, 1.0) if p99_s > 0.9 * most else None
 
     def _grow(self, most: float) -> None:
         self.share = min(most, self.share * GROWTH)

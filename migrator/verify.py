@@ -27,6 +27,8 @@ from proxy.server import Proxy
 log = logging.getLogger("keyferry.verify")
 
 SCAN_COUNT = 400
+# Values of a page, about, on either side.
+PAGE_BYTES = 2 * 1024 * 1024
 WORKERS = 3
 # A key that is touched this often while it is compared is compared under a ticket.
 PATIENCE = 5
@@ -129,9 +131,9 @@ class Verification:
             other = await self._stores[self._primary].connection("verify-scan")
             cursor = 0
             while True:
-                answer = await bulk.call(
-                    "SCAN", cursor, "COUNT", min(SCAN_COUNT, self._pace.page_keys), db=db
-                )
+                most = self._stores[side].info.keys_of(PAGE_BYTES, SCAN_COUNT)
+                count = min(most, self._pace.page_keys)
+                answer = await bulk.call("SCAN", cursor, "COUNT", count, db=db)
                 cursor = int(answer[0])
                 keys = [key for key in answer[1] if db or key != MARKER]
                 if side is not self._primary and keys:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from migrator.bulk import Bulk, ReplyError
+from migrator.slices import Slices
 from proxy.resp.dumps import unequal
 
 from .dialect import LAST_COMMON_TYPE, Reads, learn_reads
@@ -87,7 +88,9 @@ class Comparer:
         # Behind the reads: what a read has missed because it expired has an expiry before this.
         now = await asyncio.gather(a.call("TIME"), b.call("TIME"))
         now_ms = (time_ms(now[0]), time_ms(now[1]))
+        slices = Slices()
         for key, left, right in zip(keys, of_a, of_b, strict=True):
+            await slices.over()
             found += (
                 Difference(key, what) for what in differences(left, right, self._labels, now_ms)
             )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from migrator.bulk import Bulk, ReplyError, pack
+from migrator.slices import Slices
 from proxy.resp.dumps import GONE, kind_of, not_plain
 
 from .dialect import MODULE_TYPES, REWRITTEN_VERSION, Reads, Writes, learn_reads, learn_writes
@@ -172,9 +173,10 @@ class TypedReader:
 
     async def read(self, db: int, keys: Sequence[bytes]) -> Page:
         copies: list[KeyCopy] = []
-        for key, snapshot in zip(
-            keys, await read_snapshots(self._primary, self._reads, db, keys), strict=True
-        ):
+        snapshots = await read_snapshots(self._primary, self._reads, db, keys)
+        slices = Slices()
+        for key, snapshot in zip(keys, snapshots, strict=True):
+            await slices.over()
             if snapshot is None:
                 copies.append(_absent(key))
             else:

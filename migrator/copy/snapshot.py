@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from migrator.bulk import Arg, Bulk, ReplyError
+from migrator.slices import Slices
 
 from .dialect import Reads
 from .expiry import GONE, read_expiries
@@ -115,6 +116,7 @@ async def _run(
     values: dict[int, Value] = {}
     changed: list[int] = []
     asks: dict[int, list[Sequence[Arg]]] = {}
+    slices = Slices()
 
     def advance(i: int, replies: list[Any] | None) -> None:
         try:
@@ -127,8 +129,10 @@ async def _run(
         advance(i, None)
     while asks:
         replies = await bulk.pipeline([c for ask in asks.values() for c in ask], db=db)
+        slices.begin()
         at = 0
         for i, ask in list(asks.items()):
+            await slices.over()
             mine = replies[at : at + len(ask)]
             at += len(ask)
             error = next((r for r in mine if isinstance(r, ReplyError)), None)

@@ -123,7 +123,7 @@ def kind_of(payload: bytes) -> int:
 def not_plain(payloads: list[Any], expiries: list[int], plain: Container[int]) -> list[int]:
     """The indexes of what is not simply restored: no key, an error, a kind not among `plain`."""
     found: list[int] = []
-    last = -1
+    last = -2  # no kind at all
     for index, payload in enumerate(payloads):
         if type(payload) is bytes and expiries[index] != GONE:
             kind = kind_of(payload)

@@ -312,6 +312,16 @@ def test_a_key_marked_again_behind_its_copy_needs_another(table: KeyTable) -> No
     assert table.is_settled(A)
 
 
+def test_keys_that_were_copied_together_are_proven_one_by_one(table: KeyTable) -> None:
+    table.mark_unproven(A)
+    table.mark_unproven(B)
+    number = table.copies_appended((A, B))
+    assert not table.drops([A, B])
+    table.mark_unproven(B)
+    table.copies_applied((A, B), number)
+    assert table.is_settled(A) and table.drops([B])
+
+
 def test_a_copy_of_a_proven_key_proves_and_unproves_nothing(table: KeyTable) -> None:
     number = table.copy_appended(A)
     assert table.is_settled(A)
