@@ -26,6 +26,8 @@ WINDOW_S = 0.25
 SETTLE_S = 0.05
 QUIET_AT_MOST_S = 1.0
 TICK_S = 0.02
+# So many commands where there were none end a window.
+SUDDENLY = 20
 PING_EVERY_S = 0.1
 UNREACHABLE_S = 1.0
 # A 99th percentile is of so many samples, or of as many as come in so long if they are a few.
@@ -86,7 +88,10 @@ class Pace:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        quiet = self.throttle.quiet
         self.throttle = Throttle(self.throttle.nice)
+        # Better than nothing, until there is another one.
+        self.throttle.quiet = quiet
 
     def ask(self, nice: Nice) -> None:
         """Another wish of the operator's; who rests now looks again."""
@@ -156,6 +161,9 @@ class Pace:
                 most, second = max(most, late), min(most, late)
             if now >= began + WINDOW_S and p99_s is None:
                 p99_s = self._latency(now, is_quiet)
+            if not self.throttle.has_clients and self._proxy.stats.total - commands >= SUDDENLY:
+                # Movers are at full speed, and somebody has come.
+                break
         self.throttle.look(
             Window(
                 commands_per_second=(self._proxy.stats.total - commands) / (now - began),
