@@ -94,6 +94,8 @@ async def measure(options: argparse.Namespace, console: Console) -> Json:
             bar.update(task, advance=SUITES[name][1])
             if options.out is not None:
                 figures.write(options.out, result)
+            if options.publish and not options.quick:
+                publish(result)
     return result
 
 
@@ -217,7 +219,6 @@ def main() -> int:
     if options.publish and options.quick:
         console.print("a quick run is not published")
     elif options.publish:
-        publish(result)
         console.print(f"{PAGE.name} in {PAGE.parent.name}/ has the figures")
     return any("failed" in suite for suite in result["suites"].values())
 

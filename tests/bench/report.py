@@ -104,6 +104,7 @@ def suite_text(suite: Json) -> list[str]:
     lines = [each for line in lines for each in (line, "")]
     if "table" in suite:
         lines += table(suite["table"]["columns"], suite["table"]["rows"])
+        lines += [""]
     if "rows" in suite:
         lines += throughput_tables(suite["rows"])
     return lines

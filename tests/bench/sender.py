@@ -57,13 +57,16 @@ def item(work: str, key: bytes, value: bytes) -> tuple[bytes, bytes]:
 
 
 def batches(
-    work: str, depth: int, size: int, keys: int, pattern: str, seed: int = 1
+    work: str, depth: int, size: int, keys: int, pattern: str, most: int = POOL, seed: int = 1
 ) -> list[tuple[bytes, bytes]]:
-    """Pipelines of `depth` items and their replies, of random keys; "mixed": SET or GET, evenly."""
+    """Pipelines of `depth` items and their replies, of random keys; "mixed": SET or GET, evenly.
+
+    About `most` items in all, which are sent again and again.
+    """
     chance = random.Random(seed)
     value = b"x" * size
     made = []
-    for _ in range(max(64, min(POOL, 200 * CHUNK // (size + 64)) // depth)):
+    for _ in range(max(64, min(most, 200 * CHUNK // (size + 64)) // depth)):
         one = []
         for _ in range(depth):
             kind = chance.choice(("SET", "GET")) if work == "mixed" else work
@@ -91,7 +94,7 @@ class Load:
     def __init__(self, options: dict[str, Any]) -> None:
         self._made = batches(
             options["work"], options["depth"], options["size"], options["keys"],
-            options.get("pattern", "key:%012d"),
+            options.get("pattern", "key:%012d"), min(POOL, self._items(options)),
         )  # fmt: skip
         self._depth = options["depth"]
         # Whose CPU counts: from when all connections are there.
@@ -110,6 +113,12 @@ class Load:
             self._clients[opened.fileno()] = Client(opened, position)
         self._latencies: list[float] = []
         self._sent = 0
+
+    @staticmethod
+    def _items(options: dict[str, Any]) -> int:
+        """How many will be sent."""
+        steadily = options.get("rate", 0) * options.get("seconds", 0)
+        return int(options.get("requests") or steadily)
 
     def run(self) -> dict[str, Any]:
         before = cpu_seconds(self._pid)

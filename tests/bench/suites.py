@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import statistics
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from migrator.config import OPTIONS
 from migrator.servers import Server, ServerError, find_engine, free_port
 
 from . import rounds
-from .load import Cell
+from .load import Cell, send
 from .peers import PEERS, Envoy, Files, MirroringEnvoy, Peer
 from .stage import (
     DIRECT,
@@ -118,15 +119,21 @@ def line(row: Json) -> str:
     return f"{row['cell']}: direct {base:,.0f}/s; {', '.join(found)}"
 
 
-async def throughput(run: Run, cells: Sequence[Cell], times: int) -> Json:
-    """All contenders, cell by cell."""
+async def throughput(
+    run: Run,
+    cells: Sequence[Cell],
+    times: int,
+    also: Callable[[Run, Stage], Awaitable[Json]] | None = None,
+) -> Json:
+    """All contenders, cell by cell; `also` measures more of them at the end."""
     async with staged(peers=run.peers) as on:
         rows = []
         for cell in cells:
             if not (cell.reads and on.laid == cell.size):
                 await on.clear()
             rows += await rows_of(run, [cell], on.contenders, times, on.lay)
-        return {"rows": rows, "missing": on.missing, "notes": await correctness(on)}
+        more = await also(run, on) if also is not None else {}
+        return {"rows": rows, "missing": on.missing, "notes": await correctness(on), **more}
 
 
 async def correctness(on: Stage) -> list[str]:
@@ -146,7 +153,39 @@ async def commands(run: Run) -> Json:
 
 
 async def clients(run: Run) -> Json:
-    return await throughput(run, CLIENTS, run.few_rounds)
+    return await throughput(run, CLIENTS, run.few_rounds, one_client)
+
+
+async def one_client(run: Run, on: Stage) -> Json:
+    """What one unpipelined client waits; redis-benchmark tells that in steps of 8 µs only."""
+    found: dict[str, dict[str, list[Json]]] = {}
+    for _ in range(run.rounds):
+        for command in ("SET", "GET"):
+            await on.lay(Cell("GET", 1))
+            for each in on.contenders:
+                run.tell(f"{command}, one client, {each.name}")
+                said = await send(
+                    each.port, mode="load", work=command, depth=1, clients=1, size=64,
+                    keys=Cell(command, 1).keys, requests=run.requests // 6,
+                )  # fmt: skip
+                found.setdefault(each.name, {}).setdefault(command, []).append(said["latency_ms"])
+                await each.settled()
+    figures: Json = {
+        name: {
+            command: {at: statistics.median(each[at] for each in said) * 1e3 for at in said[0]}
+            for command, said in of.items()
+        }
+        for name, of in found.items()
+    }
+    rows = [
+        [name, *(" / ".join(f"{us:.1f}" for us in of[c].values()) for c in ("SET", "GET")),
+         *(f"{of[c]['50.0'] - figures[DIRECT][c]['50.0']:+.1f}" for c in ("SET", "GET"))]
+        for name, of in figures.items()
+    ]  # fmt: skip
+    percents = "one client, p50 / p99 / p99.9 µs"
+    columns = ["", f"SET, {percents}", f"GET, {percents}", "SET, p50 over direct, µs",
+               "GET, p50 over direct, µs"]  # fmt: skip
+    return {"figures": figures, "table": {"columns": columns, "rows": rows}}
 
 
 async def values(run: Run) -> Json:

@@ -81,15 +81,11 @@ def ahead(result: Json, suite: str, text: str, peers: tuple[str, ...]) -> Target
 def _latency(result: Json) -> Iterator[Target]:
     text = "one client, unpipelined: p50 at most 20 µs over direct"
     over: dict[str, dict[str, float]] = {}
-    for command in ("SET", "GET"):
-        found = cells(result, "clients").get(f"{command} -P 1, 1 client", {})
-        if DIRECT not in found:
-            continue
-        base = found[DIRECT]["latency_ms"]["50.0"]
-        for name in (MIRRORING, PROXY_ONLY, ENVOY, NUTCRACKER):
-            if name in found:
-                more = (found[name]["latency_ms"]["50.0"] - base) * 1e3
-                over.setdefault(name, {})[command] = more
+    base = figure(result, "clients", DIRECT)
+    for name in (MIRRORING, PROXY_ONLY, ENVOY, NUTCRACKER):
+        found = figure(result, "clients", name)
+        if base is not None and found is not None:
+            over[name] = {c: found[c]["50.0"] - base[c]["50.0"] for c in ("SET", "GET")}
     if MIRRORING in over:
         shown = "; ".join(
             f"{name} " + ", ".join(f"{c} {us:.0f} µs" for c, us in each.items())
