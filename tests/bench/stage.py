@@ -77,7 +77,8 @@ class Stage:
             if not mirror["lag_operations"] and not mirror["unproven_keys"]:
                 return (time.perf_counter() - began) * 1e3 if look else 0.0
             await asyncio.sleep(POLL_SECONDS)
-        raise AssertionError(f"the mirror does not catch up: {mirror}")
+        owed = {name: mirror[name] for name in ("lag_operations", "lag_bytes", "unproven_keys")}
+        raise AssertionError(f"the mirror has not caught up in {DRAIN_SECONDS:g} s: {owed}")
 
     async def lay(self, cell: Cell) -> None:
         """All keys of a cell that reads, with its size of values, behind every contender."""

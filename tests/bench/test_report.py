@@ -53,7 +53,8 @@ def good() -> Json:
                 "p99_ratio": 1.5, "beside_keys": 50_000}},
             "growth": {"figures": {
                 "keys": {"1000": 9.0, "10000000": 9.5}, "clients": {"10": 9.0, "1000": 9.1}}},
-            "big": {"figures": {"times": 1.5}, "table": {"columns": ["", ""], "rows": [["a", "b"]]},
+            "big": {"figures": {"times": 1.5, "SET": 0.5, "GET": 0.5},
+                    "table": {"columns": ["", ""], "rows": [["a", "b"]]},
                     "notes": ["One value."]},
             "churn": {"figures": {MIRRORING: {"per_second": 999.0, "failed": 0}}},
         },
@@ -114,10 +115,11 @@ def test_a_ratio_that_is_too_small_is_told(
         ("10,000,000 keys", ("growth", "keys", "10000000"), 10.0),
         ("1,000 clients", ("growth", "clients", "1000"), 10.0),
         ("512 MB", ("big", "times"), 2.1),
+        ("512 MB", ("big", "GET"), "closed"),
         ("connections a second", ("churn", MIRRORING, "failed"), 1),
     ],
 )
-def test_a_figure_past_its_target_is_told(text: str, path: tuple[str, ...], value: float) -> None:
+def test_a_figure_past_its_target_is_told(text: str, path: tuple[str, ...], value: Any) -> None:
     result = good()
     at = result["suites"][path[0]]["figures"]
     for step in path[1:-1]:

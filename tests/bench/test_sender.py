@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench import load, many, process, stage
+from tests.bench import copying, load, many, process, stage
 from tests.servers import Server
 
 SMALL = {"depth": 4, "clients": 3, "size": 16, "keys": 50}
@@ -58,9 +58,13 @@ async def test_connections_come_and_go(source: Server) -> None:
 
 
 async def test_a_large_value_is_written_and_read(source: Server) -> None:
-    said = await load.send(source.port, mode="large", size=(5 << 20) + 3)
-    assert source.cli("STRLEN", "big") == (5 << 20) + 3
-    assert said["set_seconds"] > 0 and said["get_seconds"] > 0
+    size = (5 << 20) + 3
+    found = await copying.written_and_read(source.port, size)
+    assert source.cli("STRLEN", "big") == size
+    assert all(isinstance(seconds, float) and seconds > 0 for seconds in found.values())
+    source.cli("DEL", "big")
+    with pytest.raises(load.LoadError, match=r"closed|WrongReply"):
+        await load.send(source.port, mode="large", work="GET", size=size)
 
 
 async def test_idle_clients_are_there_as_long_as_they_are_wanted(source: Server) -> None:
