@@ -4,7 +4,9 @@ cimport cython
 
 from .append cimport AppendLog
 from .commands.model cimport Lookup
+from .counts cimport Histogram, Tally
 from .keytable cimport KeyTable
+from .lane cimport Lane
 from .op cimport Op
 
 
@@ -18,6 +20,7 @@ cdef class Plane:
     cdef public AppendLog mirror
     cdef public object stats
     cdef public list tallies
+    cdef public list seconds
     cdef public list dirty
     cdef public bint splits_reads
     cdef public object now
@@ -34,7 +37,15 @@ cdef class Client(Op):
     cdef public Py_ssize_t outstanding
     cdef public bint is_dirty
     cdef public bint is_silent
+    cdef public double ran_at
+    cdef public double sample_at
+    cdef public object sample_side
+    cdef public object sample_kind
 
+    @cython.locals(tally=Tally)
+    cpdef count(self, object side, object kind, Py_ssize_t times=*)
+    @cython.locals(at=cython.double, seconds=Histogram)
+    cpdef observe(self, Lane lane)
     cpdef soil(self)
     cpdef kept_back(self)
     cpdef flush(self)

@@ -11,13 +11,14 @@ import time
 from typing import TYPE_CHECKING
 
 from .commands.table import CommandTable
-from .counts import Tally
+from .counts import CommandClass, Histogram, Tally
 from .keytable import KeyTable, Place
 from .metrics import Stats
 from .op import Op
 from .sides import Side
 
 if TYPE_CHECKING:
+    from .lane import Lane
     from .mirror import Mirror
     from .waiter import Waiter
 
@@ -26,8 +27,8 @@ class Plane:
     """What all clients share. `primary` is the side that executes writes first."""
 
     __slots__ = (
-        "commands", "dirty", "mirror", "now", "primary", "splits_reads", "stats", "table",
-        "tallies", "waiting",
+        "commands", "dirty", "mirror", "now", "primary", "seconds", "splits_reads", "stats",
+        "table", "tallies", "waiting",
     )  # fmt: skip
 
     def __init__(self, commands: CommandTable, primary: Side, unproven_limit: int) -> None:
@@ -37,6 +38,7 @@ class Plane:
         self.mirror: Mirror | None = None
         self.stats = Stats()
         self.tallies: list[Tally] = self.stats.commands
+        self.seconds = self.stats.command_seconds
         # Clients that have something to write, until the batch of replies is through.
         self.dirty: list[Client] = []
         self.splits_reads = False
@@ -56,7 +58,10 @@ class Plane:
 class Client(Op):
     """One client: what has been sent for it, and what is to be written to it."""
 
-    __slots__ = ("db", "is_dirty", "is_silent", "out", "outstanding", "plane")
+    __slots__ = (
+        "db", "is_dirty", "is_silent", "out", "outstanding", "plane", "ran_at", "sample_at",
+        "sample_kind", "sample_side",
+    )  # fmt: skip
 
     def __init__(self, plane: Plane, db: int) -> None:
         self.plane = plane
@@ -66,6 +71,31 @@ class Client(Op):
         self.is_dirty = False
         # Nothing more is to be written to it: it is closed, or has asked for silence.
         self.is_silent = False
+        # When commands were last sent.
+        self.ran_at = 0.0
+        # Latency is sampled: one command of each batch that a client sends; 0: none is under way.
+        self.sample_at = 0.0
+        self.sample_side = Side.SOURCE
+        self.sample_kind = CommandClass.READ
+
+    def count(self, side: Side, kind: CommandClass, times: int = 1) -> None:
+        """Commands of one kind go to ``side`` now."""
+        if not self.outstanding:
+            self.sample_at = self.ran_at
+            self.sample_side = side
+            self.sample_kind = kind
+        self.outstanding += 1
+        tally: Tally = self.plane.tallies[side]
+        tally.add(kind, times)
+
+    def observe(self, lane: Lane | None) -> None:
+        """The sampled command is answered; its reply is most likely the last that ``lane`` got."""
+        at = 0.0 if lane is None else lane.heard_at
+        if at < self.sample_at:
+            at = self.plane.now()
+        seconds: Histogram = self.plane.seconds[self.sample_side][self.sample_kind]
+        seconds.observe(at - self.sample_at)
+        self.sample_at = 0.0
 
     def reply(self, frame: bytes) -> None:
         """The raw reply to the oldest outstanding command."""

@@ -3,7 +3,6 @@
 cimport cython
 
 from .commands.model cimport Command
-from .counts cimport Histogram, Tally
 from .fifo cimport Fifo
 from .keytable cimport KeyTable
 from .lane cimport Lane
@@ -32,18 +31,13 @@ cdef class Session(Client):
     cdef public RequestScanner _scanner
     cdef public bint _is_running
     cdef public Py_ssize_t _holds
-    cdef public double _ran_at
     cdef public double heard_at
     cdef public Command last
-    cdef public list _seconds
     cdef public bint _is_slow
     cdef public bint _is_reading
     cdef public Py_ssize_t _unsent
     cdef public bint has_hung_up
     cdef public object _protocol_error
-    cdef public double _sample_at
-    cdef public object _sample_side
-    cdef public object _sample_kind
     cdef object __weakref__
     # What is not hot need not be declared.
     cdef dict __dict__
@@ -61,14 +55,11 @@ cdef class Session(Client):
     cpdef bint dispatch(self, Request request) except -1
     @cython.locals(lane=Lane)
     cpdef bint ask(self, Request request, object kind) except -1
-    @cython.locals(tally=Tally)
-    cpdef count(self, object side, object kind, Py_ssize_t times=*)
     @cython.locals(lane=Lane, plane=Plane)
     cpdef Lane primary_lane(self)
     cpdef bint use(self, Lane lane) except -1
     @cython.locals(lane=Lane, op=Write, plane=Plane)
     cpdef bint _write_command(self, Command command, Request request) except -1
-    @cython.locals(took=cython.double, seconds=Histogram)
-    cpdef _observe(self)
+    cpdef bint _awaits_rest(self) except -1
     @cython.locals(out=list)
     cpdef _write(self)

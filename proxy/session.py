@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 from . import local
 from .commands import Kind
 from .commands.model import Command
-from .counts import CommandClass, Histogram, Tally
+from .counts import CommandClass
 from .fifo import Fifo
 from .keytable import Place, place_of
 from .lane import Lane
@@ -31,7 +31,6 @@ from .profile import Profile
 from .resp.limits import Limits
 from .resp.requests import Request, RequestScanner
 from .serving import SERVE
-from .sides import Side
 
 if TYPE_CHECKING:
     from .pinned import Pinned
@@ -90,7 +89,6 @@ class Session(Client):
         self._when_closed: list[Callable[[], None]] = []
         self._is_running = False
         self._holds = 0
-        self._ran_at = 0.0
         # When it has sent something, and what: for CLIENT LIST.
         self.heard_at = proxy.now()
         self.last: Command | None = None
@@ -101,11 +99,6 @@ class Session(Client):
         # Nothing more comes from the client.
         self.has_hung_up = False
         self._protocol_error: bytes | None = None
-        # Latency is sampled: one command of each batch that a client sends.
-        self._seconds = proxy.stats.command_seconds
-        self._sample_at = 0.0
-        self._sample_side = Side.SOURCE
-        self._sample_kind = CommandClass.READ
 
     # -- the client's connection ---------------------------------------------------
 
@@ -166,7 +159,7 @@ class Session(Client):
             self._unsent += len(data)
         if not self._is_running:
             self.run()
-        self.heard_at = self._ran_at
+        self.heard_at = self.ran_at
 
     def close(self) -> None:
         """End the connection behind what is written."""
@@ -210,7 +203,7 @@ class Session(Client):
             return
         self._is_running = True
         # When what follows is sent: one look at the clock for all of it.
-        self._ran_at = self.plane.now()
+        self.ran_at = self.plane.now()
         backlog = self.backlog
         table = self.plane.table
         while backlog and not self._holds:
@@ -307,16 +300,6 @@ class Session(Client):
         lane.send_request(self, request)
         return True
 
-    def count(self, side: Side, kind: CommandClass, times: int = 1) -> None:
-        """Commands of one kind go to ``side`` now."""
-        if not self.outstanding:
-            self._sample_at = self._ran_at
-            self._sample_side = side
-            self._sample_kind = kind
-        self.outstanding += 1
-        tally: Tally = self.plane.tallies[side]
-        tally.add(kind, times)
-
     # -- upstreams ---------------------------------------------------------------------
 
     def primary_lane(self) -> Lane:
@@ -398,7 +381,7 @@ class Session(Client):
         self.count(lane.side, _WRITES)
         probe = command.probe(request)
         op = Write() if probe is None else Trim(probe)
-        op.begin(self, lane, command, request, places, self._ran_at)
+        op.begin(self, lane, command, request, places, self.ran_at)
         if self.plane.table.acquire(op):
             op.dispatch()
         else:
@@ -472,17 +455,20 @@ class Session(Client):
         self.is_dirty = False
         if self.is_closed:
             return
-        if self._sample_at:
-            self._observe()
-            self._sample_at = 0.0
+        if self.sample_at:
+            self.observe(self._lane)
         self._write()
-        if self.backlog or not self.outstanding:
+        # Mostly nothing was held back.
+        if self.backlog or (not self.outstanding and self._awaits_rest()):
             self.run()
 
-    def _observe(self) -> None:
-        took = self.plane.now() - self._sample_at
-        seconds: Histogram = self._seconds[self._sample_side][self._sample_kind]
-        seconds.observe(took)
+    def _awaits_rest(self) -> bool:
+        return (
+            self.mode is not None
+            or self.has_hung_up
+            or self._protocol_error is not None
+            or not self._is_reading
+        )
 
     def _write(self) -> None:
         out = self.out
