@@ -281,7 +281,7 @@ def shift(session: Session, percent: int) -> None:
     "--keys-per-second", type=click.IntRange(min=0), metavar="N", help="A limit; 0 takes it away."
 )
 def nice(session: Session, level: str | None, keys_per_second: int | None) -> None:
-    """How far backfill, verify and repair stand back for clients, from now on.
+    """How far backfill and verify stand back for clients, from now on.
 
     full: not at all; normal: so that the clients' 99th percentile at most doubles; gentle: so that
     they hardly notice. Holds over restarts, until run is given another --nice. Undone by nice with

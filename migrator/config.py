@@ -264,7 +264,7 @@ OPTIONS: tuple[click.Option, ...] = (
     _option(
         "nice",
         click.Choice([str(level) for level in Level]),
-        "How far backfill, verify and repair stand back for clients; `keyferry nice` changes it.",
+        "How far backfill and verify stand back for clients; `keyferry nice` changes it.",
         "normal",
     ),
     _option(

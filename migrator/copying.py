@@ -46,7 +46,7 @@ class Copying:
         self.buffer_bytes = buffer_bytes
         self.mover = Mover(proxy, stores)
         self.pace = pace
-        self.repair = Repair(proxy, self.mover, stores, pace)
+        self.repair = Repair(proxy, self.mover, stores)
         self.backfill: Backfill | None = None
         # The generation in which the secondary was empty when the mirror began.
         self.empty_in_generation: int | None = None

@@ -53,7 +53,7 @@ def percentile(counts: Sequence[int], bounds: Sequence[float], part: float) -> f
 
 
 class Pace:
-    """One for all movers. `throttle` says how fast, and why not faster."""
+    """One for backfill and verification. `throttle` says how fast, and why not faster."""
 
     def __init__(self, proxy: Proxy, stores: tuple[Store, Store], nice: Nice) -> None:
         self.throttle = Throttle(nice)

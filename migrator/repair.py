@@ -13,7 +13,6 @@ from collections.abc import Iterable
 
 from migrator.bulk import ReplyError
 from migrator.mover import Copied, Mover
-from migrator.pace import Pace
 from migrator.stores import Store, clients_of
 from proxy.keytable import Place, db_and_key, place_of
 from proxy.sent import CopyFailure, MirrorAway
@@ -32,13 +31,12 @@ ALONE_AT_ONCE = 32
 class Repair:
     """One task. ``failing`` holds why a key's last copy was refused."""
 
-    def __init__(self, proxy: Proxy, mover: Mover, stores: tuple[Store, Store], pace: Pace) -> None:
+    def __init__(self, proxy: Proxy, mover: Mover, stores: tuple[Store, Store]) -> None:
         self.failing: dict[Place, str] = {}
         self.repaired = 0
         self._proxy = proxy
         self._mover = mover
         self._stores = stores
-        self._pace = pace
         self._touched: dict[Place, int] = {}
         self._wake = asyncio.Event()
         # The fence settles while a round may be under way.
@@ -62,12 +60,13 @@ class Repair:
             await self._wake.wait()
             self._wake.clear()
             await self._proxy.unfenced()
-            places = self._proxy.table.take_owed(min(BATCH, self._pace.page_keys))
+            places = self._proxy.table.take_owed(BATCH)
             if not places:
                 continue
             try:
-                # The fence settles without rest.
-                async with self._pace.page(len(places)), self._turn:
+                # Never paced: clients go on marking keys, and whoever rests here loses to them, so
+                # that a flip is refused for ever.
+                async with self._turn:
                     retry = await self._repair(places)
             except (ConnectionError, MirrorAway, ReplyError) as error:
                 log.warning("repair waits: %s", error)
