@@ -24,6 +24,7 @@ COMPILED = (
     "proxy.resp.encoder",
     "proxy.resp.dumps",
     "proxy.resp.parser",
+    "proxy.writing",
     "proxy.op",
     "proxy.fifo",
     "proxy.counts",

@@ -62,6 +62,7 @@ class Settings:
     log_level: str
     max_clients: int
     client_output_limit: int
+    clients_memory_limit: int
     mirror_buffer_bytes: int
     unproven_limit: int
     max_lag_ms: float
@@ -246,6 +247,12 @@ OPTIONS: tuple[click.Option, ...] = (
     _option("max_clients", _POSITIVE, "Applications' connections at once.", 10_000),
     _option(
         "client_output_limit", SizeType(), "Replies that a client may leave unread.", "256mb"
+    ),
+    _option(
+        "clients_memory_limit",
+        SizeType(),
+        "What all clients together may leave unread or half sent; the largest go first.",
+        "2gb",
     ),
     _option(
         "mirror_buffer_bytes",

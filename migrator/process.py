@@ -20,6 +20,7 @@ from migrator.compatibility import learn_commands
 from migrator.config import Settings
 from migrator.controller import Controller
 from migrator.errors import KeyferryError, ListenError, MarkerError
+from migrator.openfiles import room_for_clients
 from migrator.phases import Phase
 from migrator.state import Migration, State
 from migrator.status import readings_of
@@ -122,8 +123,9 @@ async def _serve(
         (settings.source, settings.target),
         commands,
         primary=migration.primary,
-        max_clients=settings.max_clients,
+        max_clients=room_for_clients(settings.max_clients),
         client_output_limit=settings.client_output_limit,
+        clients_memory_limit=settings.clients_memory_limit,
         unproven_limit=settings.unproven_limit,
         tag=migration.migration_id,
     )

@@ -7,6 +7,7 @@ from .op cimport Op
 from .resp.replies cimport ReplyScanner
 from .resp.requests cimport Request
 from .resp.window cimport charp
+from .writing cimport write_all
 
 
 cdef Py_ssize_t GATHER_BYTES

@@ -23,6 +23,7 @@ from .resp.replies import ReplyScanner
 from .resp.requests import Request
 from .resp.values import is_error, parse
 from .sides import Side
+from .writing import write_all
 
 log = logging.getLogger("keyferry.lane")
 
@@ -346,7 +347,13 @@ class Lane:
         self._close_piece()
         if self._transport is not None and self._out:
             out, self._out = self._out, []
-            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+            write_all(self._transport, out)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait to be taken by the store."""
+        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return self._gathered + waiting
 
     def eof_received(self) -> None:
         pass  # The connection ends.

@@ -34,6 +34,15 @@ def noauth(request: Request) -> bytes:
     return _NOAUTH_EXEC if request.name == b"EXEC" else _NOAUTH
 
 
+def malformed(session: Session, request: Request) -> bytes:
+    """What a client is told whose command is unknown, or has the wrong number of arguments."""
+    # Most servers look at name and arguments first, and then at who asks.
+    asks_who = session.proxy.asks_who_first and not session.may_pass
+    if asks_who and request.name not in BEFORE_LOGIN:
+        return noauth(request)
+    return session.proxy.commands.check(request) or b"-ERR unknown command\r\n"
+
+
 def serve(session: Session, command: Command, request: Request) -> bool:
     """Answer a LOCAL command, once the client's outstanding replies are in."""
     if session.outstanding:

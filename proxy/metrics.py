@@ -87,6 +87,7 @@ class Readings:
     primary: Side
     read_percent: int = 0
     clients: int = 0
+    clients_memory_bytes: int = 0
     mirror_connected: bool = False
     mirror_lag_operations: int = 0
     mirror_lag_bytes: int = 0
@@ -171,6 +172,11 @@ def _incidents(stats: Stats) -> Iterator[Metric]:
 def _gauges(now: Readings) -> Iterator[Metric]:
     for name, help_, value in (
         ("clients", "Connections of applications.", now.clients),
+        (
+            "clients_memory_bytes",
+            "What clients have not read yet, or not sent to the end.",
+            now.clients_memory_bytes,
+        ),
         ("mirror_connected", "1 while effects reach the secondary.", int(now.mirror_connected)),
         ("mirror_lag_operations", "Effects not yet acknowledged.", now.mirror_lag_operations),
         ("mirror_lag_bytes", "Their size.", now.mirror_lag_bytes),

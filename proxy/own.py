@@ -74,6 +74,11 @@ class Borrowed:
             self._is_pooled = False
             self.lane = session.pinned.lane(session)
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that the store has not taken yet."""
+        return self.lane.unsent
+
     def is_void(self, session: Session) -> bool:
         """Whether a flip, a loss or another user has come in between."""
         return (

@@ -118,6 +118,11 @@ class Pinned:
         select(self._wire.lane, session.db)
         return self._wire.lane
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that the store has not taken yet."""
+        return self._wire.lane.unsent
+
     def reads(self, keys: Sequence[bytes]) -> None:
         """The client is about to read these keys."""
         if self.options is None or self.options.is_broadcast:

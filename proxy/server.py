@@ -28,6 +28,7 @@ from .mirror import Mirror
 from .pinned import Pins
 from .places import places_of
 from .plane import Plane
+from .pressure import Pressure
 from .resp import LIMITS, REDIS_6, Limits, Request
 from .scripting import Scripting
 from .session import Session
@@ -75,6 +76,7 @@ class Proxy(Plane):
         primary: Side = Side.SOURCE,
         max_clients: int = 10_000,
         client_output_limit: int = 256 * 1024 * 1024,
+        clients_memory_limit: int = 2 * 1024 * 1024 * 1024,
         unproven_limit: int = 1_000_000,
         tag: str = "",
     ) -> None:
@@ -86,6 +88,7 @@ class Proxy(Plane):
         # Ends the names of our connections that write, so that they are found on the stores.
         self.tag = tag
         self.client_output_limit = client_output_limit
+        self.pressure = Pressure(self, clients_memory_limit, client_output_limit)
         self.sessions: set[Session] = set()
         self.auth_required = False
         # Whether an unknown command of a client that has to log in is answered with NOAUTH, too.
@@ -189,6 +192,7 @@ class Proxy(Plane):
 
     def leave(self, session: Session) -> None:
         self.sessions.discard(session)
+        self.pressure.left(session)
         self.pins.left(session)
 
     def note_user(self, session: Session) -> None:

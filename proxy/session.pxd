@@ -9,6 +9,7 @@ from .lane cimport Lane
 from .ops cimport Write
 from .plane cimport Client, Plane
 from .resp.requests cimport Request, RequestScanner
+from .writing cimport write_all
 
 
 @cython.final
@@ -28,14 +29,15 @@ cdef class Session(Client):
     cdef public bint uses_lanes
     cdef public Lane _lane
     cdef public Lane _primary
-    cdef public RequestScanner _scanner
+    cdef public RequestScanner scanner
     cdef public bint _is_running
     cdef public Py_ssize_t _holds
     cdef public double heard_at
     cdef public Command last
     cdef public bint _is_slow
     cdef public bint _is_reading
-    cdef public Py_ssize_t _unsent
+    cdef public Py_ssize_t unsent
+    cdef public Py_ssize_t _largest
     cdef public bint has_hung_up
     cdef public object _protocol_error
     cdef object __weakref__
@@ -50,7 +52,7 @@ cdef class Session(Client):
     cpdef run(self)
     cpdef _at_rest(self)
     @cython.locals(wants_more=cython.bint)
-    cpdef _regulate(self)
+    cpdef regulate(self)
     @cython.locals(command=Command, plane=Plane)
     cpdef bint dispatch(self, Request request) except -1
     @cython.locals(lane=Lane)

@@ -27,10 +27,12 @@ from .ops import Barrier, ShiftedRead, Trim, Write
 from .own import Borrowed, Mode
 from .places import places_of
 from .plane import Client
+from .pressure import WEIGHED
 from .profile import Profile
 from .resp.limits import Limits
 from .resp.requests import Request, RequestScanner
 from .serving import SERVE
+from .writing import write_all
 
 if TYPE_CHECKING:
     from .pinned import Pinned
@@ -42,11 +44,6 @@ log = logging.getLogger("keyferry.session")
 
 # Commands of one client sent and not answered. More would only make others' replies later.
 MAX_OUTSTANDING = 4096
-# Requests parsed and not sent, at which reading from the client stops.
-MAX_BACKLOG = 2048
-MAX_UNSENT = 1024 * 1024
-# Bytes of one request: client-query-buffer-limit of the servers.
-MAX_REQUEST = 1024 * 1024 * 1024
 # To ask an enum for a member is a search each time.
 _READ, _WRITE, _NODE = Kind.READ, Kind.WRITE, Kind.NODE
 _READS, _WRITES, _OTHERS = CommandClass
@@ -85,7 +82,7 @@ class Session(Client):
         self._lane: Lane | None = None
         self._primary: Lane | None = None
         limits = proxy.limits
-        self._scanner = RequestScanner(limits.before_login() if proxy.auth_required else limits)
+        self.scanner = RequestScanner(limits.before_login() if proxy.auth_required else limits)
         self._when_closed: list[Callable[[], None]] = []
         self._is_running = False
         self._holds = 0
@@ -95,7 +92,9 @@ class Session(Client):
         self._is_slow = False
         self._is_reading = True
         # Bytes that came since the backlog was last empty.
-        self._unsent = 0
+        self.unsent = 0
+        # Bytes of the largest reply that waits to be read.
+        self._largest = 0
         # Nothing more comes from the client.
         self.has_hung_up = False
         self._protocol_error: bytes | None = None
@@ -140,23 +139,21 @@ class Session(Client):
 
     def resume_writing(self) -> None:
         self._is_slow = False
+        self._largest = 0
         self.run()
 
     def data_received(self, data: bytes) -> None:
-        requests = self._scanner.feed(data)
-        if self._scanner.error is not None and self._protocol_error is None:
-            self._protocol_error = self._scanner.error.reply
+        requests = self.scanner.feed(data)
+        if self.scanner.error is not None and self._protocol_error is None:
+            self._protocol_error = self.scanner.error.reply
         if requests:
             self.backlog.extend(requests)
             last: Request = requests[-1]
             self.last = self.plane.commands.lookup(last)
-        elif self._scanner.pending > MAX_REQUEST:
-            log.warning("client %d: a request of more than 1 GiB: closed", self.id)
-            self.proxy.stats.client_error("request_limit")
-            self.close()
-            return
+        if self.scanner.pending > WEIGHED:
+            self.proxy.pressure.arriving(self)
         if self.backlog:
-            self._unsent += len(data)
+            self.unsent += len(data)
         if not self._is_running:
             self.run()
         self.heard_at = self.ran_at
@@ -169,6 +166,12 @@ class Session(Client):
         self._ended()
         if self.transport is not None:
             self.transport.close()
+
+    def abort(self) -> None:
+        """End the connection at once: what it has not read is gone."""
+        self._ended()
+        if self.transport is not None:
+            self.transport.abort()
 
     def _ended(self) -> None:
         self.is_closed = self.is_silent = True
@@ -230,7 +233,7 @@ class Session(Client):
         if not backlog and not self.is_closed:
             self._at_rest()
         self._write()
-        self._regulate()
+        self.regulate()
 
     def _at_rest(self) -> None:
         if not self.is_idle:
@@ -246,17 +249,15 @@ class Session(Client):
         elif self.has_hung_up:
             self.close()
 
-    def _regulate(self) -> None:
+    def regulate(self) -> None:
+        """Read on, or no further: what waits takes memory."""
         if self.is_closed or self.transport is None:
             return
+        wants_more = not self._is_slow and self._protocol_error is None
         if not self.backlog:
-            self._unsent = 0
-        wants_more = (
-            self._unsent < MAX_UNSENT
-            and len(self.backlog) < MAX_BACKLOG
-            and not self._is_slow
-            and self._protocol_error is None
-        )
+            self.unsent = 0
+        elif self.proxy.pressure.is_enough(self):
+            wants_more = False
         if wants_more is not self._is_reading:
             self._is_reading = wants_more
             if wants_more:
@@ -268,7 +269,7 @@ class Session(Client):
         """Dispatch one command as if the client were in no mode; False: it cannot go yet."""
         command = self.plane.commands.lookup(request)
         if command is None or not command.fits(request.argc):
-            return self.refuse(self._malformed(request))
+            return self.refuse(local.malformed(self, request))
         if not self.may_pass and request.name not in local.BEFORE_LOGIN:
             return self.refuse(local.noauth(request))
         kind = command.kind
@@ -283,13 +284,6 @@ class Session(Client):
         if kind is _NODE:
             return self.ask(request, _OTHERS)
         return SERVE[kind](self, command, request)
-
-    def _malformed(self, request: Request) -> bytes:
-        # Most servers look at name and arguments first, and then at who asks.
-        asks_who = self.proxy.asks_who_first and not self.may_pass
-        if asks_who and request.name not in local.BEFORE_LOGIN:
-            return local.noauth(request)
-        return self.proxy.commands.check(request) or b"-ERR unknown command\r\n"
 
     def ask(self, request: Request, kind: CommandClass) -> bool:
         """Nothing but the reply follows from it: the session itself stands in the FIFO."""
@@ -354,7 +348,7 @@ class Session(Client):
 
         A request that was too large before the client had logged in may be right now.
         """
-        scanner = self._scanner
+        scanner = self.scanner
         scanner.limits = limits
         self.backlog.extend(scanner.feed(b""))
         self._protocol_error = scanner.error.reply if scanner.error is not None else None
@@ -475,10 +469,7 @@ class Session(Client):
         if not out or self.is_closed or self.transport is None:
             return
         self.out = []
-        transport = self.transport
-        transport.write(out[0] if len(out) == 1 else b"".join(out))
-        if transport.get_write_buffer_size() > self.proxy.client_output_limit:
-            log.warning("client %d reads too slowly: closed", self.id)
-            self.proxy.stats.client_error("output_limit")
-            self._ended()
-            transport.abort()
+        largest = write_all(self.transport, out)
+        if self._is_slow:
+            self._largest = max(self._largest, largest)
+            self.proxy.pressure.unread(self, self._largest)

@@ -22,6 +22,7 @@ from .counts import CommandClass
 from .op import Op
 from .ops import Reaction, ignore
 from .own import Borrowed, Mode, forget_watch, select
+from .pressure import WEIGHED
 from .resp import Request
 from .resp.encoder import null_array
 from .sent import MULTI
@@ -86,7 +87,7 @@ def _unwatch(session: Session, request: Request) -> bool:
 class Transaction:
     """One client's, from MULTI to EXEC or DISCARD: a mode of its session."""
 
-    __slots__ = ("_below", "_borrowed", "_size", "items", "was_refused")
+    __slots__ = ("_below", "_borrowed", "items", "size", "was_refused")
 
     def __init__(self, below: Mode | None) -> None:
         # The mode that the client is in behind it.
@@ -96,7 +97,8 @@ class Transaction:
         self.items: list[Item] = []
         self.was_refused = False
         self._borrowed: Borrowed | None = None
-        self._size = 0
+        # Bytes of what is queued.
+        self.size = 0
 
     @property
     def queued(self) -> int:
@@ -124,8 +126,10 @@ class Transaction:
         return False
 
     def _has_room(self, session: Session, request: Request) -> bool:
-        self._size += len(request.raw)
-        return self._size <= session.proxy.client_output_limit
+        self.size += len(request.raw)
+        if self.size > WEIGHED:
+            session.proxy.pressure.weigh(session)
+        return self.size <= session.proxy.client_output_limit
 
     def _execute_whole(self, session: Session) -> bool:
         lane = session.primary_lane()

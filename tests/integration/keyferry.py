@@ -104,6 +104,7 @@ class Migration:
                 "log_level": "info",
                 "max_clients": 1000,
                 "client_output_limit": 64 << 20,
+                "clients_memory_limit": 1 << 30,
                 "mirror_buffer_bytes": 64 << 20,
                 "unproven_limit": 100_000,
                 "max_lag_ms": 1000.0,
@@ -246,6 +247,8 @@ class Process:
         self.state = state
         self.port = free_port()
         self.admin_port = free_port()
+        # What it is started with, as `nice` would be.
+        self.prefix: tuple[str, ...] = ()
         self._options = options
         self._log = state.with_name(state.name + ".log")
         self._process: subprocess.Popen[bytes] | None = None
@@ -274,7 +277,9 @@ class Process:
         assert not self.is_running
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "migrator", "run", *self.arguments], stderr=log, cwd=ROOT
+                [*self.prefix, sys.executable, "-m", "migrator", "run", *self.arguments],
+                stderr=log,
+                cwd=ROOT,
             )
 
     async def start(self) -> None:

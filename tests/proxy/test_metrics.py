@@ -15,6 +15,7 @@ PROMISED = {
     "command_seconds_bucket": {"side", "class", "le"},
     "client_errors_total": {"reason"},
     "clients": set(),
+    "clients_memory_bytes": set(),
     "mirror_lag_operations": set(),
     "mirror_lag_bytes": set(),
     "mirror_lag_seconds": set(),
