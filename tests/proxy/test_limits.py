@@ -66,6 +66,8 @@ async def test_commands_in_flight_when_the_upstream_dies(
         table = proxied.proxy.table
         async with proxied.client(3) as (writer, blocker, idle):
             assert await idle.call("SET before 1") == b"+OK\r\n"
+            if is_mirrored:
+                await proxied.applied()
             relay.requests.clear()
             writer.send("SET a 1", "INCR n", "MSET b 1 c 2", "XADD x MAXLEN ~ 5 * f v", "GET a")
             blocker.send("MULTI", "SET d 1", "GET e", "EXEC")
