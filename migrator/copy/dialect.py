@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from migrator.bulk import Arg, Bulk, ReplyError
+from proxy.resp import LIMITS
 
 from .footer import seal
 
@@ -77,6 +78,8 @@ class Writes:
     """RDB versions of payloads that it restores as they are."""
     types: frozenset[int]
     """Type bytes, of LAST_COMMON_TYPE and below, that it restores at REWRITTEN_VERSION."""
+    max_bulk: int = LIMITS.max_bulk
+    """Bytes of one argument (`proto-max-bulk-len`). The payload of the largest value is more."""
 
     def takes_as_is(self, version: int, type_byte: int) -> bool:
         """Whether it restores another store's payload unchanged, with the same meaning."""
@@ -115,8 +118,8 @@ async def learn_writes(store: Bulk) -> Writes:
     ]
     # No number: whoever knows the option refuses that, and the others the count of words.
     counters = ("XSETID", _NO_KEY, "1-1", "ENTRIESADDED", "x", "MAXDELETEDID", "0-0")
-    hpexpiretime, xsetid, modules, *restored = await _ask(
-        store, [_HPEXPIRETIME, counters, _MODULES, *footers, *samples]
+    hpexpiretime, xsetid, modules, max_bulk, *restored = await _ask(
+        store, [_HPEXPIRETIME, counters, _MODULES, _MAX_BULK, *footers, *samples]
     )
     return Writes(
         has_field_ttl=not isinstance(hpexpiretime, ReplyError),
@@ -132,12 +135,15 @@ async def learn_writes(store: Bulk) -> Writes:
             for sample, reply in zip(_SAMPLES, restored[len(_VERSIONS) :], strict=True)
             if not isinstance(reply, ReplyError)
         ),
+        # Where CONFIG is forbidden it is what nobody changes.
+        max_bulk=int(max_bulk[1]) if isinstance(max_bulk, list) and max_bulk else LIMITS.max_bulk,
     )
 
 
 _Ask = tuple[Arg, ...]
 _HPEXPIRETIME: _Ask = ("HPEXPIRETIME", _NO_KEY, "FIELDS", 1, "f")
 _MODULES: _Ask = ("MODULE", "LIST")
+_MAX_BULK: _Ask = ("CONFIG", "GET", "proto-max-bulk-len")
 
 
 async def _ask(store: Bulk, asks: list[_Ask]) -> list[Any]:

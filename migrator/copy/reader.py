@@ -86,7 +86,7 @@ class DumpReader:
 
     async def read(self, db: int, keys: Sequence[bytes]) -> Page:
         payloads, expiries = await read_dumps(self._primary, db, keys, self._reads.has_pexpiretime)
-        others = not_plain(payloads, expiries, self._plain)
+        others = not_plain(payloads, expiries, self._plain, self._writes.max_bulk)
         if not others:
             return Page(keys, payloads, expiries, [])
         copies, done = await self._read_others(db, keys, payloads, expiries, others)
@@ -119,6 +119,10 @@ class DumpReader:
                 continue
             if isinstance(payload, ReplyError):
                 raise payload
+            if len(payload) > self._writes.max_bulk:
+                # It would not be taken, and the connection closed. What it is made of may be.
+                refused.append(i)
+                continue
             kind = payload[:1] + payload[-10:-8]
             if payload[0] in MODULE_TYPES:
                 kind += payload[2:10]

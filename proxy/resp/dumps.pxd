@@ -20,7 +20,7 @@ cpdef tuple split_dumps(list replies, Py_ssize_t keys, bint is_absolute, Py_ssiz
 cpdef Py_ssize_t kind_of(bytes payload)
 
 @cython.locals(found=list, last=Py_ssize_t, kind=Py_ssize_t, index=Py_ssize_t)
-cpdef list not_plain(list payloads, list expiries, object plain)
+cpdef list not_plain(list payloads, list expiries, object plain, Py_ssize_t max_bytes)
 
 @cython.locals(key=bytes, payload=bytes, kept=list, pieces=list, total=Py_ssize_t, index=Py_ssize_t,
                size=Py_ssize_t, expiry=cython.longlong, when=bytes, is_touched=bint)

@@ -120,14 +120,21 @@ def kind_of(payload: bytes) -> int:
     return view[0] << 16 | view[size - 9] << 8 | view[size - 10]
 
 
-def not_plain(payloads: list[Any], expiries: list[int], plain: Container[int]) -> list[int]:
-    """The indexes of what is not simply restored: no key, an error, a kind not among `plain`."""
+def not_plain(
+    payloads: list[Any], expiries: list[int], plain: Container[int], max_bytes: int
+) -> list[int]:
+    """The indexes of what is not simply restored.
+
+    No key, an error, a kind not among `plain`, more than `max_bytes`.
+    """
     found: list[int] = []
     last = -2  # no kind at all
     for index, payload in enumerate(payloads):
         if type(payload) is bytes and expiries[index] != GONE:
             kind = kind_of(payload)
-            if kind != last:
+            if len(payload) > max_bytes:
+                found.append(index)
+            elif kind != last:
                 if kind in plain:
                     last = kind
                 else:

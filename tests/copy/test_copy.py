@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -231,6 +232,26 @@ async def test_dbs_are_kept_apart(source: Server, target: Server) -> None:
             assert await b.call("DBSIZE", db=0) == 0
             assert await Comparer(a, b).compare(3, [b"k", b"l"]) == []
             assert len(await Comparer(a, b).compare(0, [b"k"])) == 1
+
+
+async def test_a_value_whose_payload_is_larger_than_any_argument_is_copied(
+    source: Server, target: Server
+) -> None:
+    """At 512 MB by default; a page has others beside it, read before it and after."""
+    target.cli("CONFIG", "SET", "proto-max-bulk-len", 1 << 20)
+    value = random.Random(1).randbytes(1 << 20)
+    for key in ("a", "z"):
+        source.cli("SET", key, "small")
+    source.cli("SET", "largest", value, "PX", DAY_MS)
+    source.cli("HSET", "hash", *[part for i in range(20) for part in (f"f{i}", value[:100_000])])
+    async with opened(source, target) as (a, b):
+        reader = await make_reader(a, b)
+        for _ in range(2):  # The kind is unknown, and then known.
+            await apply(b, await copies_of(reader, 0, [b"a", b"largest", b"hash", b"z"]))
+            for key in (b"a", b"largest", b"hash", b"z"):
+                assert asked_plainly(source, key) == asked_plainly(target, key), key
+            assert abs(source.cli("PTTL", "largest") - target.cli("PTTL", "largest")) <= 50
+            target.cli("FLUSHALL")
 
 
 @pytest.mark.parametrize(("denied_on", "denied"), [(0, "-dump"), (1, "-restore")])

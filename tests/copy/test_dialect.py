@@ -43,6 +43,16 @@ async def test_probes_find_what_the_engine_was_measured_to_take(server: Server) 
 
 
 @every_engine
+async def test_the_largest_argument_is_asked_of_the_store(server: Server) -> None:
+    async with opened(server) as (bulk,):
+        assert (await learn_writes(bulk)).max_bulk == 512 << 20
+        await bulk.call("CONFIG", "SET", "proto-max-bulk-len", 3 << 20)
+        assert (await learn_writes(bulk)).max_bulk == 3 << 20
+        await bulk.call("ACL", "SETUSER", "default", "-config")
+        assert (await learn_writes(bulk)).max_bulk == 512 << 20
+
+
+@every_engine
 async def test_probes_write_nothing(server: Server) -> None:
     async with opened(server) as (bulk,):
         before = server.info()
