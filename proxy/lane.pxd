@@ -11,6 +11,7 @@ from .writing cimport write_all
 
 
 cdef Py_ssize_t GATHER_BYTES
+cdef Py_ssize_t TURN_BYTES
 
 
 cdef class Call(Op):

@@ -31,6 +31,8 @@ PUSH = 62  # ord(">")
 HANDSHAKE_S = 5.0
 # Gathered at most, where a lane gathers at all.
 GATHER_BYTES = 64 * 1024
+# Sent at most in one turn of the loop before the transport is asked whether it is too much.
+TURN_BYTES = 1024 * 1024
 
 
 class Call(Op):
@@ -299,7 +301,9 @@ class Lane:
         if not self.is_ready:
             return
         if not self._gather_s:
-            if not self._is_scheduled:
+            if self._gathered > TURN_BYTES:
+                self._flush()
+            elif not self._is_scheduled:
                 self._is_scheduled = True
                 self._loop.call_soon(self._flush)
         elif self._gathered > GATHER_BYTES:

@@ -11,6 +11,7 @@ import pytest
 from tests.servers import Server
 
 from .clients import Client, Proxied, until
+from .relay import Relay
 
 Proxies = Callable[..., Awaitable[Proxied]]
 MEGABYTE = 1_000_000
@@ -165,6 +166,30 @@ async def test_reading_goes_on_when_others_have_made_room(
         await until(lambda: session._is_reading)
         proxied.proxy.release()
         assert await held.replies(1) == [b"+OK\r\n"]
+
+
+async def test_all_clients_in_one_turn_do_not_send_more_than_a_lane_may_hold(
+    source: Server, target: Server, proxies: Proxies
+) -> None:
+    async with Relay(source) as relay:
+        proxied = await proxies(source, target, source_port=relay.port)
+        async with proxied.client(40) as clients:
+            for client in clients:
+                assert await client.call("PING") == b"+PONG\r\n"
+            relay.requests.clear()
+            await proxied.proxy.fence()
+            for at, client in enumerate(clients):
+                client.send(f"SET {at} {'x' * MEGABYTE}")
+            sessions = list(proxied.proxy.sessions)
+            await until(lambda: all(each.backlog for each in sessions))
+            # 40 MB can go at once now.
+            proxied.proxy.release()
+            (lane,) = proxied.proxy._lanes.values()
+            await until(lambda: lane.is_paused)
+            assert lane.unsent <= 8 * MEGABYTE
+            relay.requests.set()
+            for client in clients:
+                assert await client.replies(1) == [b"+OK\r\n"]
 
 
 @pytest.mark.parametrize("is_mirrored", [False, True])
