@@ -92,9 +92,11 @@ def test_only_kinds_that_are_known_to_be_taken_are_plain() -> None:
     plain = {kind_of(payload())}
     payloads = [payload(), new, None, payload(b"y"), ReplyError("ERR"), payload(type_=4), b"short"]
     expiries = [NO_EXPIRY, NO_EXPIRY, GONE, GONE, NO_EXPIRY, 5, NO_EXPIRY]
-    assert not_plain(payloads, expiries, plain) == [1, 2, 3, 4, 5, 6]
-    assert not_plain(payloads, expiries, set()) == list(range(7))
-    assert not_plain([payload(b"a"), payload(b"b"), new], [NO_EXPIRY, 7, 8], plain) == [2]
+    assert not_plain(payloads, expiries, plain, 1000) == [1, 2, 3, 4, 5, 6]
+    assert not_plain(payloads, expiries, set(), 1000) == list(range(7))
+    assert not_plain([payload(b"a"), payload(b"b"), new], [NO_EXPIRY, 7, 8], plain, 1000) == [2]
+    large = payload(b"x" * 2000)
+    assert not_plain([payload(), large, payload()], [NO_EXPIRY] * 3, plain, 1000) == [1]
 
 
 @given(KEYS, st.data())
