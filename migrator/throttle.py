@@ -17,7 +17,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from statistics import median
 
-LEAST_SHARE = 0.02
+LEAST_SHARE = 0.1
 # Where clients are already there when movers begin.
 FIRST_SHARE = 0.25
 # How long what a quiet window showed is believed while movers are held back.

@@ -226,7 +226,8 @@ async def migrate(
     await world.load(stores[0])
     instance = Instance(
         source.url, target.url, directory, command=command, environment=environment,
-        options=("--backfill-workers", WORKERS),
+        # Clients are there all the while, and it is not the pace that is looked at.
+        options=("--backfill-workers", WORKERS, "--nice", "full"),
     )  # fmt: skip
     application = Application(world, "127.0.0.1", instance.port, seed=seed, logins=LOGINS)
     migration = Migration(instance, application, outcome, (source, target))
