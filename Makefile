@@ -46,7 +46,7 @@ test: lint
 	@for form in $(forms); do \
 		case $$form in \
 		0) echo "the tests on the compiled form";; \
-		1) echo "the tests on the plain form$(if $(filter 0,$(forms)),, alone: there is no compiled one)";; \
+		1) echo "the tests on the plain form$(if $(filter 0,$(forms))$(KEYFERRY_PURE),, alone: there is no compiled one)";; \
 		esac; \
 		KEYFERRY_PURE=$$form $(PY) -m pytest $(ARGS) || exit; \
 	done
