@@ -116,7 +116,7 @@ def test_microseconds_are_no_reason() -> None:
 
 def test_close_to_the_bound_it_stays_where_it_is() -> None:
     told = beside_clients()
-    told.look(SLOW[Reason.CLIENTS_P99], 3)
+    told.look(SLOW[Reason.CLIENTS_P99], 2)
     share = told.look(Window(1000.0, p99_s=0.0016), 2).share
     assert told.look(Window(1000.0, p99_s=0.0016), 10).share == share
 
