@@ -44,6 +44,11 @@ cdef class Lane:
     cdef public bint _is_scheduled
     cdef public double _gather_s
     cdef public Py_ssize_t _gathered
+    cdef public Py_ssize_t _answered
+    cdef public Py_ssize_t _mark
+    cdef public bint _is_held
+    cdef public bint _is_near
+    cdef public double _flushed_at
     cdef public object _timer
     cdef public Op _receiving
     cdef public object _handshake

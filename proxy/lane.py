@@ -33,6 +33,9 @@ HANDSHAKE_S = 5.0
 GATHER_BYTES = 64 * 1024
 # Sent at most in one turn of the loop before the transport is asked whether it is too much.
 TURN_BYTES = 1024 * 1024
+# A store that answers sooner is near: to wait for its answer costs less than a write for each few
+# commands, which wakes the store, and then the proxy, once more.
+NEAR_S = 0.0005
 
 
 class Call(Op):
@@ -136,6 +139,13 @@ class Lane:
         self._is_scheduled = False
         self._gather_s = gather_s
         self._gathered = 0
+        # Replies so far, and how many of them will have come when all that was sent is answered.
+        self._answered = 0
+        self._mark = 0
+        # Commands wait for the answer to the batch before them.
+        self._is_held = False
+        self._is_near = False
+        self._flushed_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._handshake: deque[tuple[bytes, bool]] = deque()
         self._scanner = ReplyScanner()
@@ -305,7 +315,7 @@ class Lane:
                 self._flush()
             elif not self._is_scheduled:
                 self._is_scheduled = True
-                self._loop.call_soon(self._flush)
+                self._loop.call_soon(self._end_turn)
         elif self._gathered > GATHER_BYTES:
             self._flush()
         elif not self._is_scheduled:
@@ -342,8 +352,17 @@ class Lane:
         self.hasten()
         return await call.future
 
+    def _end_turn(self) -> None:
+        """Send what this turn has brought; behind the last batch, if a near store is at it."""
+        if self._mark > self._answered and self._is_near and self._gathered <= TURN_BYTES:
+            self._is_held = True
+        else:
+            self._flush()
+
     def _flush(self) -> None:
-        self._is_scheduled = False
+        self._is_scheduled = self._is_held = False
+        self._mark = self._answered + len(self.ops)
+        self._flushed_at = time.monotonic()
         self._gathered = 0
         if self._timer is not None:
             self._timer.cancel()
@@ -388,6 +407,9 @@ class Lane:
             return
         self.batches += 1
         self.heard_at = time.monotonic()
+        if self._flushed_at:
+            self._is_near = self.heard_at - self._flushed_at < NEAR_S
+            self._flushed_at = 0.0
         self._receiving = None
         if not self.is_ready:
             frames = self._shake(frames)
@@ -403,6 +425,8 @@ class Lane:
                     op.lost()
             self._end(None)
             return
+        if self._is_held:
+            self._flush()
         if self._after_batch is not None:
             self._after_batch()
 
@@ -424,6 +448,7 @@ class Lane:
                 continue
             op = ops.popleft()
             self._receiving = op
+            self._answered += 1
             op.reply(frame)
         self._receiving = None
 
