@@ -4,7 +4,8 @@
 
 Needs Linux's `perf` and the rights to use it. 50 clients, mirroring. A sample counts for the layer
 of the innermost frame that belongs to one, so what the interpreter does for a module (memory,
-dictionaries, calls) is that module's; the kernel's work counts for the system call.
+dictionaries, calls) is that module's; the kernel's work counts for the system call. Beside it
+stands what the stores and the load cost: on a machine with few cores they are the rest of the time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -77,6 +79,12 @@ def shares(text: str) -> dict[str, float]:
     return {name: count / total for name, count in counted.most_common()}
 
 
+def _load_seconds() -> float:
+    """CPU of all processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 async def profiled(cells: Sequence[Cell], requests: int) -> None:
     async with staged(peers=()) as stage:
         (contender,) = (each for each in stage.contenders if each.name == MIRRORING)
@@ -99,14 +107,20 @@ async def profiled(cells: Sequence[Cell], requests: int) -> None:
                     stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
                 )  # fmt: skip
                 output, _ = await script.communicate()
-            # perf costs time itself: the cost of a command is measured without it.
-            before = cpu_seconds(contender.pid)
-            await load.run(contender.port, cell, count)
-            each_us = (cpu_seconds(contender.pid) - before) / count * 1e6
-            print(f"\n{cell}: {each_us:.2f} us of CPU for each command\n")
+            # perf costs time itself: what a command costs is measured without it.
+            pids = (contender.pid, stage.source.pid, stage.target.pid)
+            before = [*map(cpu_seconds, pids), _load_seconds()]
+            run = await load.run(contender.port, cell, count)
+            await stage.drained()
+            after = [*map(cpu_seconds, pids), _load_seconds()]
+            costs = [(b - a) / count * 1e6 for a, b in zip(before, after, strict=True)]
+            each_us, source, target, sender = costs
+            print(
+                f"\n{cell}: {run.per_second:,.0f}/s; CPU for each command: {each_us:.2f} us, "
+                f"source {source:.2f}, target {target:.2f}, load {sender:.2f}\n"
+            )
             for name, share in shares(output.decode(errors="replace")).items():
                 print(f"| {name} | {share * each_us:.2f} | {share:.0%} |")
-            await stage.drained()
 
 
 def main() -> int:
