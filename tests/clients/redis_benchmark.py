@@ -34,18 +34,22 @@ def benchmark(way: str) -> None:
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as running:
-            most = max(most, judge(running, way))
+            most = max(most, judge(running, way, is_enough=most >= ALL_TESTS))
     if most < ALL_TESTS:
         raise RuntimeError(f"no more than {most} tests in one run")
 
 
-def judge(running: subprocess.Popen[str], way: str) -> int:
-    """How many tests were done; all of them, if it was not stopped."""
+def judge(running: subprocess.Popen[str], way: str, *, is_enough: bool) -> int:
+    """How many tests were done; all of them, if it was not stopped.
+
+    is_enough: a whole run was seen before. Without one the last is not stopped: how many fit into
+    the time of a migration is the machine's affair.
+    """
     assert running.stdout is not None
     tests, told = 0, []
     # Lines end with a carriage return while a test runs.
     for line in running.stdout:
-        if load.stopping.is_set() and tests < ALL_TESTS:
+        if is_enough and load.stopping.is_set() and tests < ALL_TESTS:
             running.terminate()
             return tests
         if "requests per second" in line:
