@@ -85,16 +85,23 @@ async def front(server: Server, authority: Authority, *, asks: bool = False) -> 
     context.load_cert_chain(*authority.server)
     context.verify_mode = ssl.CERT_REQUIRED if asks else ssl.CERT_NONE
     tasks: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        try:
             while data := await reader.read(1 << 16):
                 writer.write(data)
                 await writer.drain()
-        writer.close()
+        except OSError:
+            pass
+        finally:
+            # Also when it is cancelled: what is left open is told in some later test.
+            writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         behind, to_behind = await asyncio.open_connection("127.0.0.1", server.port)
+        writers.append(to_behind)
         for each in (pump(reader, to_behind), pump(behind, writer)):
             task = asyncio.create_task(each)
             tasks.add(task)
@@ -108,3 +115,7 @@ async def front(server: Server, authority: Authority, *, asks: bool = False) -> 
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()
+        # An aborted transport closes in the loop's next turn.
+        await asyncio.sleep(0)
