@@ -427,10 +427,7 @@ class KeyTable:
 
         From here on effects on the key are mirrored again.
         """
-        self._copy_number += 1
-        if place in self.unproven:
-            self.unproven[place] = self._copy_number
-        return self._copy_number
+        return self.copies_appended((place,))
 
     def copies_appended(self, places: Iterable[Place]) -> int:
         """Copies of keys, each once, were appended together: one number for all of them."""
@@ -453,8 +450,7 @@ class KeyTable:
 
     def copy_applied(self, place: Place, number: int) -> None:
         """The secondary acknowledged the copy: proven, unless marked again since."""
-        if self.unproven.get(place) == number:
-            del self.unproven[place]
+        self.copies_applied((place,), number)
 
     def forget(self, db: int | None) -> None:
         """A FLUSHDB of ``db``, or a FLUSHALL, has wiped both sides alike."""

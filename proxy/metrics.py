@@ -65,12 +65,6 @@ class Stats:
     def client_error(self, reason: str) -> None:
         self.client_errors[reason] += 1
 
-    def observe(
-        self, side: Side, command_class: CommandClass, seconds: float, times: int = 1
-    ) -> None:
-        """`times` commands that the side answered after about as long."""
-        self.command_seconds[side][command_class].observe(seconds, times)
-
     @property
     def total(self) -> int:
         """Commands over all sides and classes; the status makes its rate of it."""

@@ -62,7 +62,7 @@ def test_what_was_counted_is_what_is_scraped() -> None:
     stats.commands[Side.TARGET].add(CommandClass.WRITE, 3)
     stats.divergences["hset"] += 2
     stats.backfill_keys = 70
-    stats.observe(Side.TARGET, CommandClass.WRITE, 0.002, times=3)
+    stats.command_seconds[Side.TARGET][CommandClass.WRITE].observe(0.002, times=3)
     seen = scrape(stats, backfill_keys=100, primary=Side.TARGET, phase="cutover")
     write = frozenset({("side", "target"), ("class", "write")})
     assert seen["keyferry_commands_total", write] == 3
