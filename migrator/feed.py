@@ -18,7 +18,7 @@ import hiredis
 
 from migrator.bulk import ReplyError
 from migrator.stores import Store, StoreUnreachable
-from proxy.lane import handshake_commands, login_of
+from proxy.handshake import handshake_commands, login_of
 from proxy.resp import encode_command
 
 log = logging.getLogger("keyferry.feed")

@@ -12,6 +12,7 @@ from .writing cimport write_all
 
 cdef Py_ssize_t GATHER_BYTES
 cdef Py_ssize_t TURN_BYTES
+cdef Py_ssize_t CLOGGING_BYTES
 
 
 cdef class Call(Op):
@@ -33,6 +34,9 @@ cdef class Lane:
     cdef public bint is_ready
     cdef public bint is_lost
     cdef public bint is_paused
+    cdef public bint is_left
+    cdef public bint _is_full
+    cdef public bint _is_kept_back
     cdef public bint was_busy
     cdef public Fifo ops
     cdef public Py_ssize_t batches
@@ -58,6 +62,7 @@ cdef class Lane:
     cdef public object _after_batch
     cdef public object _on_lost
     cdef public object _on_push
+    cdef public object _on_clogged
     cdef public Py_ssize_t _high_water
     cdef public list _when_settled
     cdef public list _when_writable
@@ -67,11 +72,13 @@ cdef class Lane:
     cdef dict __dict__
 
     cpdef send(self, Op op, bytes raw)
+    @cython.locals(size=Py_ssize_t)
     cpdef send_request(self, Op op, Request request)
     cpdef send_batch(self, object ops, bytes raw)
     cdef _put(self, bytes raw)
     @cython.locals(piece=bytes, view=charp)
     cdef _close_piece(self)
+    cpdef _clog(self)
     cpdef _schedule(self)
     cpdef hasten(self)
     @cython.locals(frames=list, op=Op)

@@ -17,6 +17,7 @@ from typing import cast
 
 from .endpoint import Endpoint
 from .fifo import Fifo
+from .handshake import handshake_commands
 from .op import Op
 from .resp import ProtocolError, encode_command
 from .resp.replies import ReplyScanner
@@ -33,6 +34,8 @@ HANDSHAKE_S = 5.0
 GATHER_BYTES = 64 * 1024
 # Sent at most in one turn of the loop before the transport is asked whether it is too much.
 TURN_BYTES = 1024 * 1024
+# Bytes of one request or reply behind which nobody is to wait who has not sent anything yet.
+CLOGGING_BYTES = 1024 * 1024
 # A store that answers sooner is near: to wait for its answer costs less than a write for each few
 # commands, which wakes the store, and then the proxy, once more.
 NEAR_S = 0.0005
@@ -58,31 +61,6 @@ class Call(Op):
             self.future.exception()  # Nobody needs to look: a lost lane says so itself.
 
 
-def handshake_commands(
-    user: tuple[bytes, bytes] | None, db: int, resp: int, name: bytes
-) -> list[tuple[bytes, bool]]:
-    """The commands that put a fresh connection in its state: (wire bytes, must succeed)."""
-    commands: list[tuple[bytes, bool]] = []
-    if user is not None:
-        # Always with the name: the short form is an error where the default user has no password.
-        commands.append((encode_command(b"AUTH", *user), True))
-    if resp == 3:
-        commands.append((encode_command(b"HELLO", b"3"), True))
-    if db:
-        commands.append((encode_command(b"SELECT", b"%d" % db), True))
-    # Some users may not run CLIENT: a lane works without a name and an id.
-    commands.append((encode_command(b"CLIENT", b"SETNAME", name), False))
-    commands.append((encode_command(b"CLIENT", b"ID"), False))
-    return commands
-
-
-def login_of(endpoint: Endpoint) -> tuple[bytes, bytes] | None:
-    """Whom a connection string names, as lanes want it."""
-    if endpoint.password is None:
-        return None
-    return (endpoint.user or "default").encode(), endpoint.password.encode()
-
-
 class Lane:
     """See the module's docstring. An `asyncio.Protocol` by shape: compiled it has no base.
 
@@ -90,7 +68,8 @@ class Lane:
     authenticate. ``after_batch`` runs once behind each batch of replies;
     ``on_lost`` runs once when the connection has ended, or could not be made,
     after every waiting operation was told. ``on_push`` gets the frames that answer
-    nothing: RESP3's pushes, and what MONITOR prints. ``gather_s``: how long what is sent may
+    nothing: RESP3's pushes, and what MONITOR prints. ``on_clogged`` is told that something large
+    has begun to pass, in either direction. ``gather_s``: how long what is sent may
     wait for more to go with it, in seconds; 0: until the end of the loop's turn.
     """
 
@@ -106,6 +85,7 @@ class Lane:
         after_batch: Callable[[], None] | None = None,
         on_lost: Callable[[Lane], None] | None = None,
         on_push: Callable[[bytes], None] | None = None,
+        on_clogged: Callable[[Lane], None] | None = None,
         high_water: int = 4 * 1024 * 1024,
         gather_s: float = 0.0,
     ) -> None:
@@ -122,6 +102,11 @@ class Lane:
         self.is_lost = False
         # Nothing is dispatched to a lane that is not ready, or whose store reads too slowly.
         self.is_paused = True
+        # There is another one for the same clients: they change as soon as nothing of theirs is
+        # under way here.
+        self.is_left = False
+        self._is_full = False
+        self._is_kept_back = False
         # Whether something was under way when it was lost.
         self.was_busy = False
         self.ops = Fifo()
@@ -154,6 +139,7 @@ class Lane:
         self._after_batch = after_batch
         self._on_lost = on_lost
         self._on_push = on_push
+        self._on_clogged = on_clogged
         self._high_water = high_water
         self._when_settled: list[Callable[[bytes | None], None]] = []
         self._when_writable: list[Callable[[], None]] = []
@@ -277,7 +263,10 @@ class Lane:
             self._piece = request.chunk
             self._piece_start = request.start
             self._piece_end = request.end
-        self._gathered += request.end - request.start
+        size = request.end - request.start
+        self._gathered += size
+        if size > CLOGGING_BYTES:
+            self._clog()
         if not self._is_scheduled or self._gathered > GATHER_BYTES:
             self._schedule()
 
@@ -294,6 +283,8 @@ class Lane:
         self._close_piece()
         self._out.append(raw)
         self._gathered += len(raw)
+        if len(raw) > CLOGGING_BYTES:
+            self._clog()
         if not self._is_scheduled or self._gathered > GATHER_BYTES:
             self._schedule()
 
@@ -382,10 +373,27 @@ class Lane:
         pass  # The connection ends.
 
     def pause_writing(self) -> None:
+        self._is_full = True
         self.is_paused = True
 
     def resume_writing(self) -> None:
-        self.is_paused = False
+        self._is_full = False
+        self.is_paused = self._is_kept_back
+        self._wake_writers()
+
+    def _clog(self) -> None:
+        if self._on_clogged is not None and not self.is_left:
+            self._on_clogged(self)
+
+    def keep_back(self) -> None:
+        """Nothing more is dispatched here, until :meth:`let_go`."""
+        self._is_kept_back = True
+        self.is_paused = True
+
+    def let_go(self) -> None:
+        """Who waits to dispatch here looks again: there may be a better lane."""
+        self._is_kept_back = False
+        self.is_paused = self._is_full or not self.is_ready
         self._wake_writers()
 
     def _wake_writers(self) -> None:
@@ -405,6 +413,8 @@ class Lane:
             log.error("%s: not a RESP reply: %s", self, error)
             self._end(None)
             return
+        if self._scanner.is_amid(CLOGGING_BYTES):
+            self._clog()
         self.batches += 1
         self.heard_at = time.monotonic()
         if self._flushed_at:

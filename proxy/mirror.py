@@ -19,8 +19,9 @@ from collections.abc import Callable
 from .append import AppendLog
 from .commands import Clock
 from .endpoint import Endpoint
+from .handshake import login_of
 from .keytable import KeyTable, db_and_key, place_of
-from .lane import Call, Lane, login_of
+from .lane import Call, Lane
 from .resp.values import is_error, parse, same_reply
 from .sent import (
     ERROR_BYTES,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .caching import Caching
 from .follower import NotPrepared
+from .handshake import login_of
 from .invalidations import (
     EVERYTHING,
     Options,
@@ -22,7 +23,7 @@ from .invalidations import (
     is_invalidation,
     shown,
 )
-from .lane import Lane, login_of
+from .lane import Lane
 from .ops import Reaction, ignore
 from .own import select
 from .resp import is_error

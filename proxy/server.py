@@ -19,9 +19,11 @@ from typing import NamedTuple, cast
 from .blocking import Parking
 from .commands import Clock, Command, CommandTable, Dialect
 from .commands.engine import UNKNOWN
+from .detours import Detours
 from .endpoint import Endpoint
 from .follower import Follower
-from .lane import Lane, login_of
+from .handshake import login_of
+from .lane import Lane
 from .listener import TlsListener, listen
 from .login import Logins
 from .mirror import Mirror
@@ -115,6 +117,7 @@ class Proxy(Plane):
         self.followers: list[Follower] = [self.pins, self.scripting.copies, self.subscriptions]
         self.parking = Parking(self)
         self._lanes: dict[tuple[Side, User, int, int], Lane] = {}
+        self.detours = Detours(self._lanes, self._open_shared)
         self.is_fenced = False
         # Raised by each flip: what a client watched before it cannot be told any more.
         self.epoch = 0
@@ -150,7 +153,7 @@ class Proxy(Plane):
         self.scripting.close()
         for session in list(self.sessions):
             session.close()
-        for lane in (*self._lanes.values(), *self._own):
+        for lane in (*self._shared(), *self._own):
             lane.close()
         for lane in (*self.logins.lanes, *self._admins.values()):
             lane.close()
@@ -207,17 +210,23 @@ class Proxy(Plane):
         key = (side, user, db, resp)
         lane = self._lanes.get(key)
         if lane is None or lane.is_lost:
-            lane = self._lanes[key] = Lane(
-                self.endpoints[side],
-                side,
-                user=user,
-                db=db,
-                resp=resp,
-                name=b"keyferry-lane:" + self.tag.encode(),
-                after_batch=self.flush_dirty,
-                on_lost=self._on_lost,
-            )
+            lane = self._lanes[key] = self._open_shared(key)
         return lane
+
+    def _open_shared(self, key: tuple[Side, User, int, int]) -> Lane:
+        return self._open(*key, self._on_lost, on_clogged=self.detours.begin)
+
+    def _open(
+        self, side: Side, user: User, db: int, resp: int,
+        on_lost: Callable[[Lane], None],
+        on_push: Callable[[bytes], None] | None = None,
+        on_clogged: Callable[[Lane], None] | None = None,
+    ) -> Lane:  # fmt: skip
+        return Lane(
+            self.endpoints[side], side, user=user, db=db, resp=resp,
+            name=b"keyferry-lane:" + self.tag.encode(), after_batch=self.flush_dirty,
+            on_lost=on_lost, on_push=on_push, on_clogged=on_clogged,
+        )  # fmt: skip
 
     def ready_lane(self, side: Side, user: User, db: int, resp: int) -> Lane | None:
         """The lane if it is ready now; if not, it is opened behind the scenes."""
@@ -255,16 +264,7 @@ class Proxy(Plane):
             if on_lost is not None:
                 on_lost(lane)
 
-        lane = Lane(
-            self.endpoints[side],
-            side,
-            user=user,
-            resp=resp,
-            name=b"keyferry-lane:" + self.tag.encode(),
-            after_batch=self.flush_dirty,
-            on_lost=lost,
-            on_push=on_push,
-        )
+        lane = self._open(side, user, 0, resp, lost, on_push)
         self._own.add(lane)
         return lane
 
@@ -290,8 +290,13 @@ class Proxy(Plane):
             )
         return lane
 
+    def _shared(self) -> list[Lane]:
+        """All lanes of more than one client, with those that they are about to leave."""
+        return [*self._lanes.values(), *self.detours.left]
+
     def _on_lost(self, lane: Lane) -> None:
         self._own.discard(lane)
+        self.detours.left.discard(lane)
         key = (lane.side, lane.user, lane.db, lane.resp)
         if self._lanes.get(key) is lane:
             del self._lanes[key]
@@ -303,7 +308,8 @@ class Proxy(Plane):
         seen: dict[Lane, int] = {}
         while True:
             await asyncio.sleep(SECONDARY_PATIENCE_S)
-            secondary = [each for each in self._lanes.values() if each.side is not self.primary]
+            self.detours.close_idle()
+            secondary = [each for each in self._shared() if each.side is not self.primary]
             for lane in secondary:
                 if lane.ops and lane.is_ready and seen.get(lane) == lane.batches:
                     log.warning("%s: no reply for a second: ended", lane)
@@ -313,7 +319,7 @@ class Proxy(Plane):
     def local_addresses(self) -> set[str]:
         """Our ends of the lanes, as a store's CLIENT LIST shows them."""
         lanes = (
-            *self._lanes.values(), *self.logins.lanes, *self._admins.values(), *self._own,
+            *self._shared(), *self.logins.lanes, *self._admins.values(), *self._own,
         )  # fmt: skip
         return {lane.local_address for lane in lanes}
 
@@ -345,7 +351,7 @@ class Proxy(Plane):
 
     def close_idle_lanes(self, side: Side) -> None:
         """End the lanes to a side that nobody is to use any more."""
-        for lane in (*self._lanes.values(), *self._own):
+        for lane in (*self._shared(), *self._own):
             if lane.side is side and not lane.ops:
                 lane.close()
 
@@ -455,7 +461,7 @@ class Proxy(Plane):
 
         Raises ConnectionError.
         """
-        lanes = [each for each in self._lanes.values() if each.side is self.primary and each.ops]
+        lanes = [each for each in self._shared() if each.side is self.primary and each.ops]
         await asyncio.gather(*(lane.call(b"PING") for lane in lanes))
         for each in self.followers:
             await each.settle()

@@ -298,7 +298,12 @@ class Session(Client):
 
     def primary_lane(self) -> Lane:
         lane = self._primary
-        if lane is None or lane.is_lost or lane.side is not self.plane.primary:
+        if (
+            lane is None
+            or lane.is_lost
+            or lane.side is not self.plane.primary
+            or (lane.is_left and not self.outstanding)
+        ):
             if self.pinned is not None:
                 lane = self.pinned.lane(self)
             else:

@@ -15,7 +15,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from .lane import Lane, login_of
+from .handshake import login_of
+from .lane import Lane
 from .op import Op
 from .resp import encode_command, is_error, parse
 

@@ -23,6 +23,7 @@ cdef class Window:
     cdef bytes _gather(self, bytes data, Py_ssize_t patience)
     @cython.locals(missing=Py_ssize_t)
     cdef bytes _stored(self, bytes data, object store)
+    cpdef bint is_amid(self, Py_ssize_t size) except -1
     cdef bytes _take_rest(self)
     cdef _store_all(self, bytes data, Py_ssize_t start)
     cdef void _set_aside(self, bytes data, Py_ssize_t start, Py_ssize_t at, Py_ssize_t need)

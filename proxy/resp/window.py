@@ -74,7 +74,7 @@ class Window:
             return None
         data = b"".join(self._tail)
         self._tail.clear()
-        self._held = 0
+        self._held = self._need = 0
         return data
 
     def _stored(self, data: bytes, store: BytesIO) -> bytes | None:
@@ -92,8 +92,12 @@ class Window:
         self._store = None
         self._resume = self._base
         self._base = 0
-        self._held = 0
+        self._held = self._need = 0
         return store.getvalue()
+
+    def is_amid(self, size: int) -> bool:
+        """Whether an unfinished frame has more than `size` bytes, or is known to get them."""
+        return self._need > size or self._base > size
 
     def _take_rest(self) -> bytes:
         rest, self._rest = self._rest, None

@@ -65,6 +65,8 @@ class _Wire:
         self.transport: Any = None
         self.unsent: list[bytes] | None = None
         self.unseen: list[bytes] | None = None
+        # What is kept here begins behind the next piece that comes.
+        self.shows_one = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transport, name)
@@ -79,7 +81,8 @@ class _Wire:
         self.lane.connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
-        if self.unseen is None:
+        if self.unseen is None or self.shows_one:
+            self.shows_one = False
             self.lane.data_received(data)
         else:
             self.unseen.append(data)
@@ -100,6 +103,10 @@ class _Wire:
             self.transport.write(data)
         else:
             self.unsent.append(data)
+
+    def writelines(self, pieces: Sequence[bytes]) -> None:
+        for piece in pieces:
+            self.write(piece)
 
 
 class Wires:
@@ -136,6 +143,11 @@ class Wires:
     def hold_replies(self, lane: Lane) -> None:
         """What the lane's store answers from now on is not seen."""
         self._of(lane).unseen = []
+
+    def hold_replies_behind_one_piece(self, lane: Lane) -> None:
+        """Of what the lane's store answers only what comes in one piece with the next byte is."""
+        self.hold_replies(lane)
+        self._of(lane).shows_one = True
 
     def release_replies(self, lane: Lane) -> None:
         wire = self._of(lane)
