@@ -8,18 +8,29 @@ from there; when that is touched too it copies under a ticket.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from migrator.bulk import Bulk, ReplyError, pack
 from migrator.copy import Page, Reader, make_reader
+from migrator.copy.expiry import GONE, NO_EXPIRY, read_expiries
+from migrator.copy.reader import KeyCopy
 from migrator.marker import KEY as MARKER
 from migrator.stores import Store
 from proxy.keytable import KeyTable, Lease, Place, Ticket, db_and_key, place_of
 from proxy.mirror import Mirror
+from proxy.pieces import KEY as PIECES
+from proxy.pieces import SentPieces
 from proxy.resp.dumps import restores
 from proxy.sent import CopyFailure, MirrorAway
 from proxy.server import Proxy
+
+# Bytes of a large string that are read at once.
+PIECE = 4 * 1024 * 1024
+# Seconds for which a copy in pieces lets clients wait for the secondary, in all.
+PATIENCE_S = 1.0
 
 
 @dataclass
@@ -32,6 +43,21 @@ class Copied:
     """Keys that the secondary cannot hold at all, and why."""
     keys: int
     size: int
+
+
+def both(one: Copied, other: Copied) -> Copied:
+    """What became of two batches, as if they were one."""
+
+    async def all_failures() -> list[CopyFailure]:
+        return [*await one.acknowledged, *await other.acknowledged]
+
+    return Copied(
+        asyncio.create_task(all_failures(), name="copies acknowledged"),
+        one.touched + other.touched,
+        one.refused + other.refused,
+        one.keys + other.keys,
+        one.size + other.size,
+    )
 
 
 class Alone(Ticket):
@@ -83,6 +109,8 @@ class Mover:
         self.proxy = proxy
         self.stores = stores
         self._readers: dict[str, tuple[object, Reader]] = {}
+        # Copies in pieces are made one at a time: they share a key on the secondary.
+        self._piecewise = asyncio.Lock()
 
     async def reader(self, purpose: str) -> Reader:
         """The primary's reader, on its own connection. Raises StoreUnreachable, ReplyError."""
@@ -90,7 +118,9 @@ class Mover:
         secondary = await self.stores[self.proxy.primary.other].connection(purpose)
         known = self._readers.get(purpose)
         if known is None or known[0] != (primary, secondary):
-            known = ((primary, secondary), await make_reader(primary, secondary))
+            asks_sizes = not purpose.startswith("backfill")
+            reader = await make_reader(primary, secondary, asks_sizes=asks_sizes)
+            known = ((primary, secondary), reader)
             self._readers[purpose] = known
         return known[1]
 
@@ -114,6 +144,10 @@ class Mover:
         wanted = list(dict.fromkeys(keys))
         if not db and MARKER in wanted:
             wanted.remove(MARKER)
+        if PIECES in wanted and self._piecewise.locked():
+            # What is left of an earlier one is removed behind this one.
+            async with self._piecewise:
+                pass
         if unproven and not is_repair:
             wanted = [key for key in wanted if unproven.get(place_of(db, key)) != 0]
         lease = table.watch([place_of(db, key) for key in wanted] if db else wanted)
@@ -123,9 +157,13 @@ class Mover:
             page = await reader.read(db, wanted)
             # From here to the append nothing may be awaited: the lease is only as
             # good as this one step.
-            return self._append(mirror, db, page, lease)
+            copied = self._append(mirror, db, page, lease)
         finally:
             lease.end()
+        for key in page.large:
+            bulk = await self._primary(purpose)
+            copied = both(copied, await self._copy_large(db, key, mirror, bulk))
+        return copied
 
     async def copy_alone(self, db: int, key: bytes, purpose: str) -> Copied:
         """Copy a key that is written all the time: its writers wait for one read.
@@ -142,22 +180,109 @@ class Mover:
             nothing.set_result([])
             return Copied(nothing, [place], [], 0, 0)
         async with Alone(table, place) as ticket:
-            return await self._copy_held(db, key, ticket, mirror, reader)
+            return await self._copy_held(db, key, ticket, mirror, reader, purpose)
 
     async def copy_held(self, db: int, key: bytes, purpose: str, ticket: Alone) -> Copied:
         """Copy a key of which the caller has a ticket. Raises as :meth:`copy`."""
         mirror = self._mirror()
-        return await self._copy_held(db, key, ticket, mirror, await self.reader(purpose))
+        reader = await self.reader(purpose)
+        return await self._copy_held(db, key, ticket, mirror, reader, purpose)
 
     async def _copy_held(
-        self, db: int, key: bytes, ticket: Alone, mirror: Mirror, reader: Reader
+        self, db: int, key: bytes, ticket: Alone, mirror: Mirror, reader: Reader, purpose: str
     ) -> Copied:
         lease = self.proxy.table.watch((place_of(db, key),), own=ticket)
         try:
             page = await reader.read(db, [key])
-            return self._append(mirror, db, page, lease)
+            if not page.large:
+                return self._append(mirror, db, page, lease)
         finally:
             lease.end()
+        return await self._copy_large(db, key, mirror, await self._primary(purpose), ticket)
+
+    async def _primary(self, purpose: str) -> Bulk:
+        return await self.stores[self.proxy.primary].connection(purpose)
+
+    async def _copy_large(
+        self, db: int, key: bytes, mirror: Mirror, bulk: Bulk, ticket: Alone | None = None
+    ) -> Copied:
+        """Copy a string in pieces. Its writers wait for it only where ``ticket`` is given.
+
+        As exact as any copy: the step that makes it the key is appended if nobody touched it from
+        before the first piece was read. Raises as :meth:`copy`.
+        """
+        table = self.proxy.table
+        place = place_of(db, key)
+        async with self._piecewise:
+            lease = table.watch((place,), own=ticket)
+            try:
+                pieces = mirror.begin_pieces(db)
+                try:
+                    await self._send_pieces(db, key, mirror, bulk, pieces, lease, ticket is None)
+                    has_pexpiretime = not isinstance(
+                        (await bulk.pipeline([("PEXPIRETIME", key)], db=db))[0], Exception
+                    )
+                    [expiry] = await read_expiries(bulk, db, [key], has_pexpiretime)
+                    # From here to the append nothing is awaited.
+                    if mirror is not self.proxy.mirror:
+                        raise MirrorAway("the mirror has changed its direction")
+                    if lease.touched:
+                        mirror.append_piece(pieces, None)
+                        nothing: asyncio.Future[list[CopyFailure]] = (
+                            asyncio.get_running_loop().create_future()
+                        )
+                        nothing.set_result([])
+                        return Copied(nothing, [place], [], 0, 0)
+                    if expiry == GONE:
+                        mirror.append_piece(pieces, None)
+                        commands = [pack((b"UNLINK", key))]
+                    else:
+                        commands = [pack((b"RENAME", PIECES, key))]
+                        if expiry != NO_EXPIRY:
+                            commands.append(pack((b"PEXPIREAT", key, expiry)))
+                    copy = KeyCopy(key, commands, pieces.length)
+                    future = mirror.append_copies(db, [copy], pieces=pieces)
+                    return Copied(future, [], [], 1, pieces.length)
+                except BaseException:
+                    # What is there of it is removed by the repair: the primary has no such key.
+                    table.mark_unproven(place_of(db, PIECES))
+                    raise
+            finally:
+                lease.end()
+
+    async def _send_pieces(
+        self,
+        db: int,
+        key: bytes,
+        mirror: Mirror,
+        bulk: Bulk,
+        pieces: SentPieces,
+        lease: Lease,
+        may_wait: bool,
+    ) -> None:
+        """Until the end of the string, or until somebody touched it."""
+        until = asyncio.get_running_loop().time() + PATIENCE_S
+        while not lease.touched:
+            at = pieces.length
+            try:
+                piece = await bulk.call("GETRANGE", key, at, at + PIECE - 1, db=db)
+            except ReplyError as error:
+                if error.code != "WRONGTYPE":
+                    raise
+                # Another key has come in its place since its size was asked for.
+                lease.touched.update(lease.places)
+                return
+            if piece:
+                mirror.append_piece(pieces, piece)
+            if len(piece) < PIECE:
+                return
+            if may_wait:
+                await mirror.room()
+            else:
+                # Writers wait for the primary, and for a secondary that hangs not for long.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(until):
+                        await mirror.room()
 
     def _mirror(self) -> Mirror:
         mirror = self.proxy.mirror

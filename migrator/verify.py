@@ -21,6 +21,7 @@ from migrator.mover import Alone, Mover
 from migrator.pace import Pace
 from migrator.stores import Store
 from proxy.keytable import Place, place_of
+from proxy.pieces import KEY as PIECES
 from proxy.sent import MirrorAway
 from proxy.server import Proxy
 
@@ -135,7 +136,7 @@ class Verification:
                 count = min(most, self._pace.page_keys)
                 answer = await bulk.call("SCAN", cursor, "COUNT", count, db=db)
                 cursor = int(answer[0])
-                keys = [key for key in answer[1] if db or key != MARKER]
+                keys = [k for k in answer[1] if k != PIECES and (db or k != MARKER)]
                 if side is not self._primary and keys:
                     exist = await other.pipeline([(b"EXISTS", key) for key in keys], db=db)
                     keys = [key for key, has in zip(keys, exist, strict=True) if has != 1]

@@ -21,6 +21,7 @@ from .databases import Databases
 from .keytable import Entry, KeyTable, Place, place_of
 from .lane import Lane
 from .log import Log
+from .pieces import SentPieces
 from .places import hides_inputs, written_places
 from .resp.encoder import encode_command
 from .resp.requests import Request
@@ -278,11 +279,16 @@ class AppendLog(Log):
         lane.send(SentSwap(self, time.monotonic()), raw)
 
     def append_copies(
-        self, db: int, copies: Sequence[Copy], plain: tuple[Sequence[bytes], bytes] = ((), b"")
+        self,
+        db: int,
+        copies: Sequence[Copy],
+        plain: tuple[Sequence[bytes], bytes] = ((), b""),
+        pieces: SentPieces | None = None,
     ) -> asyncio.Future[list[CopyFailure]]:
         """Send copies of keys; the future ends when the secondary answered them all.
 
-        ``plain`` are further keys, and the wire form of one command for each of them.
+        ``plain`` are further keys, and the wire form of one command for each of them;
+        ``pieces`` went before, and the copies are right only if all of them were.
         Call it in the same step in which the lease was found untouched: an await
         between them would let a newer write be overwritten.
         Raises MirrorAway at once, or through the future.
@@ -290,8 +296,9 @@ class AppendLog(Log):
         if not self.is_connected:
             raise MirrorAway(f"the mirror to the {self.side.label} is not connected")
         assert self._lane is not None
-        if db != self._db and not self._select(self._lane, db):
-            raise MirrorAway(f"the {self.side.label} has no database {db}, or was not asked yet")
+        if pieces is not None and pieces.lane is not self._lane:
+            raise MirrorAway("the mirror's connection was lost amid a copy")
+        self._to_database(self._lane, db)
         keys, raw = plain
         owners = None
         if copies:
@@ -300,6 +307,7 @@ class AppendLog(Log):
         places = [place_of(db, key) for key in keys] if db else keys
         number = self.table.copies_appended(places)
         batch = SentCopies(self, places, number, owners, len(raw), total, time.monotonic())
+        batch.pieces = pieces
         if not total:
             batch.future.set_result([])
             return batch.future
@@ -308,6 +316,30 @@ class AppendLog(Log):
         self._lane.send_batch([batch] * total, raw)
         self._lane.hasten()
         return batch.future
+
+    def begin_pieces(self, db: int) -> SentPieces:
+        """Begin a copy in pieces, one at a time. Raises MirrorAway."""
+        if not self.is_connected:
+            raise MirrorAway(f"the mirror to the {self.side.label} is not connected")
+        assert self._lane is not None
+        pieces = SentPieces(self, self._lane, db)
+        self._to_database(self._lane, db)
+        pieces.begin()
+        return pieces
+
+    def append_piece(self, pieces: SentPieces, piece: bytes | None) -> None:
+        """Append the next piece; None: the copy is given up. Raises MirrorAway."""
+        if not self.is_connected or pieces.lane is not self._lane:
+            raise MirrorAway("the mirror's connection was lost amid a copy")
+        self._to_database(self._lane, pieces.db)
+        if piece is None:
+            pieces.abandon()
+        else:
+            pieces.add(piece)
+
+    def _to_database(self, lane: Lane, db: int) -> None:
+        if db != self._db and not self._select(lane, db):
+            raise MirrorAway(f"the {self.side.label} has no database {db}, or was not asked yet")
 
     def gone_astray(self, db: int) -> None:
         """A SELECT was refused: what was sent behind it has been written in ``db``."""

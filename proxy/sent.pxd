@@ -58,4 +58,5 @@ cdef class SentCopies(Op):
     cdef public Py_ssize_t index
     cdef public double at
     cdef public object errors
+    cdef public object pieces
     cdef public object future

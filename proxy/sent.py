@@ -20,6 +20,7 @@ from .resp.values import is_error
 
 if TYPE_CHECKING:
     from .append import AppendLog
+    from .pieces import SentPieces
 
 log = logging.getLogger("keyferry.mirror")
 
@@ -265,7 +266,8 @@ class SentCopies(Op):
     """
 
     __slots__ = (
-        "at", "errors", "future", "index", "mirror", "number", "owners", "places", "size", "total",
+        "at", "errors", "future", "index", "mirror", "number", "owners", "pieces", "places", "size",
+        "total",
     )  # fmt: skip
 
     def __init__(
@@ -287,6 +289,8 @@ class SentCopies(Op):
         self.index = 0
         self.at = at
         self.errors: list[tuple[int, bytes]] = []
+        # What went before them, of a copy in pieces.
+        self.pieces: SentPieces | None = None
         loop = asyncio.get_running_loop()
         self.future: asyncio.Future[list[CopyFailure]] = loop.create_future()
 
@@ -306,6 +310,8 @@ class SentCopies(Op):
         table = mirror.table
         mirror.lag_bytes -= self.size
         mirror.lag_operations -= self.total
+        if self.pieces is not None and self.pieces.failed is not None:
+            self.errors.insert(0, (0, self.pieces.failed))
         failures = self._failures() if self.errors else []
         for failure in failures:
             table.mark_unproven(failure.place)

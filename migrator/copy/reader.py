@@ -9,7 +9,7 @@ here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from migrator.bulk import Bulk, ReplyError, pack
@@ -50,6 +50,18 @@ class Page:
     expiries: list[int]
     copies: list[KeyCopy]
     """All others."""
+    large: list[bytes] = field(default_factory=list)
+    """Strings that were not read: they are better copied in pieces."""
+
+
+STRING_TYPE = 0
+# Bytes of a string from which on DUMP costs more than a look at its size: a store compresses it,
+# and goes over it once more for its checksum, as does the one that takes it.
+PLAIN_BYTES = 64 * 1024
+# Bytes of a string that is copied in pieces: it is not in memory whole, and stops no store.
+PIECES_BYTES = 16 * 1024 * 1024
+# Keys of a page with large values, at most.
+FEW_KEYS = 64
 
 
 class Reader(Protocol):
@@ -57,8 +69,10 @@ class Reader(Protocol):
         """What makes these keys, each once. Raises ReplyError, BulkClosed."""
 
 
-async def make_reader(primary: Bulk, secondary: Bulk) -> Reader:
+async def make_reader(primary: Bulk, secondary: Bulk, *, asks_sizes: bool = True) -> Reader:
     """The best reader for copies from `primary` to `secondary`, as they are now.
+
+    asks_sizes: of strings, whatever the size of a page; else only where keys come in few.
 
     Both are asked, nothing is written. Make another after either was replaced or upgraded.
     Raises BulkClosed, and ReplyError when a store is LOADING, OOM, and the like.
@@ -66,18 +80,23 @@ async def make_reader(primary: Bulk, secondary: Bulk) -> Reader:
     reads, writes = await learn_reads(primary), await learn_writes(secondary)
     typed = TypedReader(primary, reads, writes)
     if reads.can_dump and (writes.versions or writes.types):
-        return DumpReader(primary, reads, writes, typed)
+        return DumpReader(primary, reads, writes, typed, asks_sizes)
     return typed
 
 
 class DumpReader:
     """DUMP and RESTORE, in one round trip; typed for what the secondary would refuse."""
 
-    def __init__(self, primary: Bulk, reads: Reads, writes: Writes, typed: TypedReader) -> None:
+    def __init__(
+        self, primary: Bulk, reads: Reads, writes: Writes, typed: TypedReader, asks_sizes: bool
+    ) -> None:
+        self._asks_sizes = asks_sizes
         self._primary = primary
         self._reads = reads
         self._writes = writes
         self._typed = typed
+        # Payloads that are larger are looked at.
+        self._most = min(writes.max_bulk, PIECES_BYTES)
         # (type byte, version, a module's type) as they are in payloads -> as it is, rewritten,
         # or None: typed.
         self._ways: dict[bytes, str | None] = {}
@@ -85,16 +104,48 @@ class DumpReader:
         self._plain: set[int] = set()
 
     async def read(self, db: int, keys: Sequence[bytes]) -> Page:
+        if not self._asks_sizes and len(keys) > FEW_KEYS:
+            return await self._read_dumps(db, keys)
+        sizes = await self._primary.pipeline([("STRLEN", key) for key in keys], db=db)
+        # Of another type, or not to be asked: an error, and no size.
+        large = [k for k, n in zip(keys, sizes, strict=True) if _is_over(n, PIECES_BYTES)]
+        plain = [
+            k
+            for k, n in zip(keys, sizes, strict=True)
+            if _is_over(n, PLAIN_BYTES) and not _is_over(n, PIECES_BYTES)
+        ]
+        if not large and not plain:
+            return await self._read_dumps(db, keys)
+        apart = {*large, *plain}
+        others = [key for key in keys if key not in apart]
+        page = await self._read_dumps(db, others) if others else Page((), [], [], [])
+        if plain:
+            page.copies += (await self._typed.read(db, plain)).copies
+        page.large += large
+        return page
+
+    async def _read_dumps(self, db: int, keys: Sequence[bytes]) -> Page:
         payloads, expiries = await read_dumps(self._primary, db, keys, self._reads.has_pexpiretime)
-        others = not_plain(payloads, expiries, self._plain, self._writes.max_bulk)
+        others = not_plain(payloads, expiries, self._plain, self._most)
         if not others:
             return Page(keys, payloads, expiries, [])
+        large = [
+            i for i in others
+            if type(payloads[i]) is bytes
+            and payloads[i][0] == STRING_TYPE
+            and len(payloads[i]) > PIECES_BYTES
+        ]  # fmt: skip
+        for i in large:
+            payloads[i] = b""  # Its memory is wanted for the pieces.
+        others = [i for i in others if payloads[i] != b""]
         copies, done = await self._read_others(db, keys, payloads, expiries, others)
+        done.update(large)
         return Page(
             [key for i, key in enumerate(keys) if i not in done],
             [payload for i, payload in enumerate(payloads) if i not in done],
             [expiry for i, expiry in enumerate(expiries) if i not in done],
             copies,
+            [keys[i] for i in large],
         )
 
     async def _read_others(
@@ -187,6 +238,10 @@ class TypedReader:
                 commands, loses = rebuild(snapshot, self._writes)
                 copies.append(KeyCopy(key, commands, sum(map(len, commands)), loses=loses))
         return Page((), [], [], copies)
+
+
+def _is_over(size: Any, limit: int) -> bool:
+    return isinstance(size, int) and size > limit
 
 
 def _absent(key: bytes) -> KeyCopy:
