@@ -17,10 +17,10 @@ from migrator.demo.instance import Instance
 from migrator.servers import Server
 from proxy.endpoint import Endpoint
 
-from . import process
-from .load import Cell, LoadError, send
-from .load import run as loaded
-from .stage import default_engines, fill, is_mirroring, keyferry, mirrored, staged
+from . import beside, process
+from .beside import latencies
+from .load import LoadError, send
+from .stage import default_engines, fill, is_mirroring, keyferry, staged
 from .suites import Run
 
 Json = dict[str, Any]
@@ -32,12 +32,7 @@ ELEMENT = 256
 MEMBER = 64
 LARGE_KEY = 4 << 20
 AT_ONCE = 512
-# Of what a proxy can serve.
-SHARE = 0.5
-MIXED = Cell("mixed", 1)
 PROBES_PER_SECOND = 500
-LOAD_BEGINS_SECONDS = 0.7
-LOOK_SECONDS = 0.5
 
 
 @contextlib.asynccontextmanager
@@ -50,20 +45,16 @@ async def pair(name: str) -> AsyncIterator[tuple[Server, Server, Callable[[], An
 
 
 async def copy(run: Run) -> Json:
-    figures = {**await small(run), **await large_keys(run), **await beside_clients(run)}
+    figures = {**await small(run), **await large_keys(run)}
+    async with pair("beside") as (source, target, between), between() as instance:
+        figures |= await beside.beside_clients(run, source, target, instance)
     f = figures
     rows = [
         [f"backfill, {run.keys:,} strings of 64 B", f"{f['backfill_keys']:,.0f} keys/s"],
         [f"verify, {run.keys:,} strings of 64 B", f"{f['verify_keys']:,.0f} keys/s"],
         [f"backfill, {f['large_bytes'] / 1e9:.2f} GB of large keys of six types",
          f"{f['large_mb']:,.0f} MB/s"],
-        ["the proxy's capacity, SET and GET evenly, 50 clients", f"{f['capacity']:,.0f}/s"],
-        ["half of it, as the load came to it", f"{f['load']:,.0f}/s"],
-        ["clients' p50 / p99 / p99.9 without a backfill", latencies(f["without"])],
-        ["clients' p50 / p99 / p99.9 beside one", latencies(f["beside"])],
-        ["p99 beside one / without (median of rounds)", f"{f['p99_ratio']:.2f}"],
-        ["the backfill beside them", f"{f['beside_keys']:,.0f} keys/s, under way during "
-         f"{f['beside_share']:.0%} of the load"],
+        *beside.rows(f),
         ["RSS of Keyferry behind all copies of small keys", f"{f['resident'] / 2**20:.0f} MiB"],
     ]  # fmt: skip
     return {
@@ -72,10 +63,6 @@ async def copy(run: Run) -> Json:
                   "store compresses them: strings of 8 MiB; hashes, lists, sets, sorted sets and "
                   "streams of 4 MiB."],
     }  # fmt: skip
-
-
-def latencies(of: Json) -> str:
-    return " / ".join(f"{ms:.2f}" for ms in of.values()) + " ms"
 
 
 async def until(instance: Instance, is_true: Callable[[Json], Any]) -> Json:
@@ -184,73 +171,6 @@ def _adding(kind: str, key: bytes, at: int, elements: list[bytes]) -> list[bytes
     if kind == "stream":
         return [pack((b"XADD", key, b"%d-1" % (n + 1), b"field", e)) for n, e in numbered]
     return [pack((b"RPUSH" if kind == "list" else b"SADD", key, *elements))]
-
-
-async def beside_clients(run: Run) -> Json:
-    """Clients at half of what the proxy can serve, without a backfill and beside one, in turns."""
-    keys = 3 * run.keys
-    found: dict[str, list[Json]] = {"without": [], "beside": []}
-    moved: list[float] = []
-    shares: list[float] = []
-    async with pair("beside") as (source, target, between):
-        await fill(source.port, keys)
-        async with between() as instance:
-            await mirrored(instance)
-            load = await loaded(instance.port, MIXED, run.requests)
-            load = await loaded(instance.port, MIXED, run.requests)
-            rate = SHARE * load.per_second
-            steady = {
-                "mode": "load", "work": "mixed", "depth": 1, "clients": 50, "size": 64,
-                "keys": keys, "rate": rate, "seconds": run.seconds,
-            }  # fmt: skip
-            for _ in range(run.few_rounds):
-                run.tell(f"{rate:,.0f} commands/s, without a backfill")
-                found["without"].append(await send(instance.port, **steady))
-                await again(instance, target)
-                run.tell(f"{rate:,.0f} commands/s, beside a backfill")
-                await instance.ask("start", allow=[])
-                said, rate_beside, share = await beside_backfill(instance, steady)
-                found["beside"].append(said)
-                moved.append(rate_beside)
-                shares.append(share)
-                await until(instance, is_mirroring)
-    ratios = [
-        beside["latency_ms"]["99.0"] / without["latency_ms"]["99.0"]
-        for without, beside in zip(found["without"], found["beside"], strict=True)
-    ]
-    return {
-        "capacity": load.per_second,
-        "load": statistics.median(each["per_second"] for each in found["beside"]),
-        **{
-            name: {
-                at: statistics.median(each["latency_ms"][at] for each in each_said)
-                for at in each_said[0]["latency_ms"]
-            }
-            for name, each_said in found.items()
-        },
-        "p99_ratio": statistics.median(ratios),
-        "beside_keys": statistics.median(moved),
-        "beside_share": min(shares),
-    }
-
-
-async def beside_backfill(instance: Instance, load: Json) -> tuple[Json, float, float]:
-    """What the load said, keys per second meanwhile, and the share of the load that had it."""
-    done = asyncio.create_task(send(instance.port, **load))
-    # Until its requests are composed and its connections are there.
-    await asyncio.sleep(LOAD_BEGINS_SECONDS)
-    looks = []
-    while True:
-        status = await instance.status()
-        looks.append((time.perf_counter(), status["backfill"]["keys_done"]))
-        if done.done() or is_mirroring(status):
-            break
-        # Seldom: asking costs what is measured.
-        await asyncio.wait([done], timeout=LOOK_SECONDS)
-    (began, first), (ended, last) = looks[0], looks[-1]
-    took = max(ended - began, POLL_SECONDS)
-    share = min(1.0, (took + LOAD_BEGINS_SECONDS) / load["seconds"])
-    return await done, (last - first) / took, share
 
 
 async def big(run: Run) -> Json:

@@ -9,13 +9,16 @@ as fast as a store: against one it measures itself when it is not held to a rate
 is the load wherever it can be, and this one where it cannot:
 
 - MULTI of 4: redis-benchmark cannot send a block as one item of a pipeline.
-- a rate: redis-benchmark sends as fast as it can. Here each client has its turns; a latency counts
-  from the moment it was due when the connection was still busy, and else from when it was sent.
+- a rate: redis-benchmark sends as fast as it can. Here each client has its turns, evenly, whether
+  replies come or not; a latency counts from the moment at which its request was due, so that
+  neither a busy connection nor a sender that is late hides anything. How late, and which share of
+  a core it needed, is said too.
 - connections that come and go, or only stay; values too large for redis-benchmark.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import select
@@ -112,7 +115,12 @@ class Load:
             position = n * len(self._made) // options["clients"]
             self._clients[opened.fileno()] = Client(opened, position)
         self._latencies: list[float] = []
+        # How long after their turn requests went whose connection was free: the sender's own.
+        self._late: list[float] = []
         self._sent = 0
+        # Nothing here is cyclic, and a look at all that was composed takes milliseconds.
+        gc.collect()
+        gc.disable()
 
     @staticmethod
     def _items(options: dict[str, Any]) -> int:
@@ -122,6 +130,7 @@ class Load:
 
     def run(self) -> dict[str, Any]:
         before = cpu_seconds(self._pid)
+        own = time.process_time()
         began = time.perf_counter()
         if self._rate:
             self._steadily(began)
@@ -132,6 +141,8 @@ class Load:
         cpu = cpu_seconds(self._pid) - before
         return {
             "per_second": done / took, "requests": done, "cpu_us": cpu / max(1, done) * 1e6,
+            "busy": round((time.process_time() - own) / took, 3),
+            "late_ms": summary(self._late)["latency_ms"],
             **summary(self._latencies),
         }  # fmt: skip
 
@@ -161,7 +172,8 @@ class Load:
                 if client.expected:
                     client.due.append(due)
                 else:
-                    self._send(client, now)
+                    self._late.append(now - due)
+                    self._send(client, due)
             if due >= ends and len(self._latencies) == turn:
                 return
             if now > ends + PATIENCE_SECONDS:
