@@ -3,6 +3,7 @@
 cimport cython
 
 from .op cimport Op
+from .reads cimport ReadLeases
 
 cdef Py_ssize_t RELEASED
 
@@ -36,6 +37,7 @@ cdef class Lease:
 cdef class KeyTable:
     cdef public dict entries
     cdef public dict leases
+    cdef public ReadLeases reads
     cdef public dict unproven
     cdef public dict _owed
     cdef public dict _swapped
@@ -66,6 +68,7 @@ cdef class KeyTable:
     @cython.locals(lease=Lease)
     cpdef touch(self, object place)
     cpdef bint is_settled(self, object place) except -1
+    cpdef bint are_settled(self, object places) except -1
     @cython.locals(entry=Entry, entries=dict)
     cpdef appended(self, object places)
     cpdef applied_one(self, object place, Entry entry)

@@ -36,9 +36,11 @@ class Stats:
     """What happened since the process began. All members only grow.
 
     `commands[side][command_class]` and `command_seconds[side][command_class]` are of the upstream
-    that answered; `client_errors[reason]` counts clients that were refused or closed, by a short
-    fixed word; `divergences[command]` replies of the secondary that were not the primary's, by the
-    command's name in lower case.
+    that answered; `reads_asked_again` counts reads that the primary was asked for once more, since
+    a key was written while one on the secondary was under way, or the secondary failed;
+    `client_errors[reason]` counts clients that were refused or closed, by a short fixed word;
+    `divergences[command]` replies of the secondary that were not the primary's, by the command's
+    name in lower case.
     """
 
     __slots__ = (
@@ -48,6 +50,7 @@ class Stats:
         "commands",
         "divergences",
         "pause_seconds",
+        "reads_asked_again",
         "shadow_mismatches",
         "verify_keys",
     )
@@ -58,6 +61,7 @@ class Stats:
         self.client_errors: defaultdict[str, int] = defaultdict(int)
         self.divergences: defaultdict[str, int] = defaultdict(int)
         self.pause_seconds = Histogram(PAUSE_SECONDS)
+        self.reads_asked_again = 0
         self.shadow_mismatches = 0
         self.backfill_keys = 0
         self.verify_keys = 0
@@ -156,6 +160,11 @@ def _incidents(stats: Stats) -> Iterator[Metric]:
     _add(pause, [], stats.pause_seconds)
     yield pause
     for name, help_, value in (
+        (
+            "reads_asked_again",
+            "Reads whose answer, or one before it, was of a key written meanwhile.",
+            stats.reads_asked_again,
+        ),
         ("shadow_mismatches", "Shadow reads that differed.", stats.shadow_mismatches),
         ("backfill_keys", "Keys copied by the backfill.", stats.backfill_keys),
         ("verify_keys", "Keys compared by verifications.", stats.verify_keys),

@@ -40,8 +40,3 @@ cdef class Barrier(Op):
     cdef public Py_ssize_t db
     cdef public object command
     cdef public object request
-
-
-cdef class ShiftedRead(Op):
-    cdef public object session
-    cdef public object request

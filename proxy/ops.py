@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from .commands import Kind
 from .commands.model import Command
-from .fifo import Fifo
 from .keytable import Place, Ticket
 from .lane import Lane
 from .op import Op
@@ -207,48 +206,3 @@ class Barrier(Op):
     def _done(self) -> None:
         self.session.proxy.table.open()
         self.session.unhold()
-
-
-class ShiftedRead(Op):
-    """A read on the secondary. Its error, or its loss, is never shown: the primary is asked."""
-
-    __slots__ = ("request", "session")
-
-    def __init__(self, session: Session, request: Request) -> None:
-        self.session = session
-        self.request = request
-
-    def reply(self, frame: bytes) -> None:
-        session = self.session
-        if session.stalled is not None:
-            session.stalled.append((self.request, frame))
-        elif frame[0] in ERROR_BYTES:
-            self._ask_primary(self.request)
-        else:
-            session.reply(frame)
-
-    def lost(self) -> None:
-        self.reply(b"-")
-
-    def _ask_primary(self, request: Request) -> None:
-        """It failed: later replies wait until the primary has answered it."""
-        session = self.session
-        if session.stalled is None:
-            session.stalled = Fifo()
-        session.primary_lane().send(Reaction(self._primary_answered), request.raw)
-
-    def _primary_answered(self, frame: bytes | None) -> None:
-        session = self.session
-        if frame is None:
-            session.lost()
-            session.stalled = None
-            return
-        session.reply(frame)
-        stalled = session.stalled
-        while stalled:
-            request, waiting = stalled.popleft()
-            if waiting[0] in ERROR_BYTES:
-                self._ask_primary(request)
-                return
-            session.reply(waiting)
-        session.stalled = None

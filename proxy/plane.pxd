@@ -22,10 +22,13 @@ cdef class Plane:
     cdef public list tallies
     cdef public list seconds
     cdef public list dirty
+    cdef public Py_ssize_t read_percent
     cdef public bint splits_reads
     cdef public object now
     cdef public dict waiting
 
+    @cython.locals(hashed=cython.ulong)
+    cpdef bint shifts(self, bytes key) except -1
     @cython.locals(dirty=list, client=Client)
     cpdef flush_dirty(self)
 

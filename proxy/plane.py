@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from .commands.table import CommandTable
 from .counts import CommandClass, Histogram, Tally
@@ -20,15 +21,19 @@ from .sides import Side
 if TYPE_CHECKING:
     from .lane import Lane
     from .mirror import Mirror
+    from .resp.requests import Request
     from .waiter import Waiter
+
+
+_TARGET = Side.TARGET
 
 
 class Plane:
     """What all clients share. `primary` is the side that executes writes first."""
 
     __slots__ = (
-        "commands", "dirty", "mirror", "now", "primary", "seconds", "splits_reads", "stats",
-        "table", "tallies", "waiting",
+        "commands", "dirty", "mirror", "now", "primary", "read_percent", "seconds", "splits_reads",
+        "stats", "table", "tallies", "waiting",
     )  # fmt: skip
 
     def __init__(self, commands: CommandTable, primary: Side, unproven_limit: int) -> None:
@@ -41,11 +46,18 @@ class Plane:
         self.seconds = self.stats.command_seconds
         # Clients that have something to write, until the batch of replies is through.
         self.dirty: list[Client] = []
+        # Of the reads, by key, so many are the target's; whether any are the secondary's.
+        self.read_percent = 0
         self.splits_reads = False
         # Who waits at a place for something to come, in order of arrival.
         self.waiting: dict[Place, dict[Waiter, None]] = {}
         # Not the loop's clock: uvloop's has milliseconds.
         self.now = time.monotonic
+
+    def shifts(self, key: bytes) -> bool:
+        """Whether reads of this key are the secondary's: by its hash, so that they stay there."""
+        hashed = crc32(key)
+        return (hashed % 100 < self.read_percent) is (self.primary is not _TARGET)
 
     def flush_dirty(self) -> None:
         """Write what a batch of upstream replies gave to the clients."""
@@ -112,6 +124,14 @@ class Client(Op):
         if not self.is_dirty:
             self.is_dirty = True
             self.plane.dirty.append(self)
+
+    def ask_primary(self, read: Op, request: Request) -> None:
+        """Send a read to the primary once more."""
+        raise NotImplementedError
+
+    def weigh(self) -> None:
+        """It may hold much."""
+        raise NotImplementedError
 
     def kept_back(self) -> None:
         """No reply is written; what it held back goes on as if it had been."""

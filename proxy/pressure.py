@@ -147,8 +147,8 @@ def held_by(session: Session) -> int:
     for own in (session.borrowed, session.once, session.pinned):
         if own is not None:
             held += own.unsent
-    if session.stalled:
-        held += sum(len(frame) for _, frame in session.stalled)
+    if session.split is not None:
+        held += session.split.held
     return held
 
 

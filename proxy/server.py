@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, cast
 
 from .blocking import Parking
-from .commands import Clock, Command, CommandTable, Dialect
+from .commands import Clock, CommandTable, Dialect
 from .commands.engine import UNKNOWN
 from .detours import Detours
 from .endpoint import Endpoint
@@ -28,10 +27,9 @@ from .listener import TlsListener, listen
 from .login import Logins
 from .mirror import Mirror
 from .pinned import Pins
-from .places import places_of
 from .plane import Plane
 from .pressure import Pressure
-from .resp import LIMITS, REDIS_6, Limits, Request
+from .resp import LIMITS, REDIS_6, Limits
 from .scripting import Scripting
 from .session import Session
 from .sides import Side
@@ -42,8 +40,6 @@ log = logging.getLogger("keyferry.proxy")
 
 User = tuple[bytes, bytes] | None
 
-# Reads whose answers are of the store, not of the data: encodings, payloads, idle times.
-NEVER_SHIFTED = ("dump", "memory", "object", "xinfo", "xpending")
 # Connections of single clients that are kept, per user, for the next one.
 MAX_IDLE_LANES = 32
 # A secondary that answers nothing for so long is not asked for reads.
@@ -104,7 +100,6 @@ class Proxy(Plane):
         self.on_swap: Callable[[int, int], None] = lambda a, b: None
         # A script wrote keys that nobody could name or see.
         self.on_unknown_writes: Callable[[], None] = lambda: None
-        self.read_percent = 0
         loop = asyncio.get_running_loop()
         self._loop = loop
         self.logins = Logins(self)
@@ -372,26 +367,14 @@ class Proxy(Plane):
         away_from_primary = 100 - percent if self.primary is Side.TARGET else percent
         self.splits_reads = self.mirror is not None and away_from_primary > 0
 
-    def read_side(self, db: int, command: Command, request: Request) -> Side:
-        """Which side serves this read: by the first key's hash, if it is settled there.
-
-        So a key's reads stay on one side, and each sees every acknowledged write.
-        """
-        primary = self.primary
-        places = places_of(db, command, request)
-        if not places or command.name.startswith(NEVER_SHIFTED) or command.unknown_keys(request):
-            return primary
-        first = places[0] if isinstance(places[0], bytes) else places[0][1]
-        wanted = Side.TARGET if zlib.crc32(first) % 100 < self.read_percent else Side.SOURCE
+    def reading_lane(self, user: User, db: int, resp: int) -> Lane | None:
+        """The secondary's lane, if it may be asked for reads now."""
         mirror = self.mirror
-        if wanted is primary or mirror is None or not mirror.is_connected:
-            return primary
-        if self.table.is_closed:  # What scripts write just now is not known yet.
-            return primary
+        if mirror is None or not mirror.is_connected:
+            return None
         if mirror.lag_ms > SECONDARY_PATIENCE_S * 1000.0:
-            return primary
-        is_settled = self.table.is_settled
-        return wanted if all(map(is_settled, places)) else primary
+            return None
+        return self.ready_lane(self.primary.other, user, db, resp)
 
     # -- time --------------------------------------------------------------------
 

@@ -7,31 +7,24 @@ from .fifo cimport Fifo
 from .keytable cimport KeyTable
 from .lane cimport Lane
 from .ops cimport Write
-from .plane cimport Client, Plane
+from .plane cimport Plane
 from .resp.requests cimport Request, RequestScanner
+from .split cimport Split
+from .upstreams cimport Upstreams
 from .writing cimport write_all
 
 
 @cython.final
-cdef class Session(Client):
-    cdef public object proxy
+cdef class Session(Upstreams):
     cdef public object id
-    cdef public object user
-    cdef public object resp
     cdef public object transport
     cdef public Fifo backlog
     cdef public object mode
-    cdef public object stalled
     cdef public object borrowed
-    cdef public object pinned
     cdef public bint is_closed
     cdef public bint may_pass
-    cdef public bint uses_lanes
-    cdef public Lane _lane
-    cdef public Lane _primary
     cdef public RequestScanner scanner
     cdef public bint _is_running
-    cdef public Py_ssize_t _holds
     cdef public double heard_at
     cdef public Command last
     cdef public bint _is_slow
@@ -46,8 +39,6 @@ cdef class Session(Client):
 
     @cython.locals(requests=list, last=Request)
     cpdef data_received(self, bytes data)
-    cpdef hold(self)
-    cpdef unhold(self)
     @cython.locals(table=KeyTable, request=Request, has_gone=cython.bint, backlog=Fifo)
     cpdef run(self)
     cpdef _at_rest(self)
@@ -55,11 +46,6 @@ cdef class Session(Client):
     cpdef regulate(self)
     @cython.locals(command=Command, plane=Plane)
     cpdef bint dispatch(self, Request request) except -1
-    @cython.locals(lane=Lane)
-    cpdef bint ask(self, Request request, object kind) except -1
-    @cython.locals(lane=Lane, plane=Plane)
-    cpdef Lane primary_lane(self)
-    cpdef bint use(self, Lane lane) except -1
     @cython.locals(lane=Lane, op=Write, plane=Plane)
     cpdef bint _write_command(self, Command command, Request request) except -1
     cpdef bint _awaits_rest(self) except -1

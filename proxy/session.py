@@ -22,20 +22,18 @@ from .commands.model import Command
 from .counts import CommandClass
 from .fifo import Fifo
 from .keytable import Place, place_of
-from .lane import Lane
-from .ops import Barrier, ShiftedRead, Trim, Write
+from .ops import Barrier, Trim, Write
 from .own import Borrowed, Mode
 from .places import places_of
-from .plane import Client
 from .pressure import WEIGHED
 from .profile import Profile
 from .resp.limits import Limits
 from .resp.requests import Request, RequestScanner
 from .serving import SERVE
+from .upstreams import Upstreams
 from .writing import write_all
 
 if TYPE_CHECKING:
-    from .pinned import Pinned
     from .server import Proxy
     from .subscribing import Subscriber
     from .waiter import Waiter
@@ -49,26 +47,20 @@ _READ, _WRITE, _NODE = Kind.READ, Kind.WRITE, Kind.NODE
 _READS, _WRITES, _OTHERS = CommandClass
 
 
-class Session(Client):
+class Session(Upstreams):
     """See the module's docstring. An `asyncio.Protocol` by shape: compiled it has no such base."""
 
     def __init__(self, proxy: Proxy) -> None:
-        super().__init__(proxy, proxy.initial_db)
-        self.proxy = proxy
+        super().__init__(proxy)
         self.id = proxy.next_client_id()
-        self.user: tuple[bytes, bytes] | None = None
-        self.resp = 2
         self.profile = Profile(proxy.now())
         self.transport: asyncio.Transport | None = None
         self.backlog = Fifo()
-        # Replies behind a shifted read that is being asked of the primary.
-        self.stalled: Fifo | None = None
         # What takes the client's commands in place of the usual dispatch: a MULTI, say.
         self.mode: Mode | None = None
-        # The client's own connections: for a WATCH or a MULTI, for one command, and for all.
+        # The client's own connections: for a WATCH or a MULTI, and for one command.
         self.borrowed: Borrowed | None = None
         self.once: Borrowed | None = None
-        self.pinned: Pinned | None = None
         # What the client is subscribed to, with the connection that its messages come on.
         self.subscriber: Subscriber | None = None
         # The command that it waits in.
@@ -78,14 +70,10 @@ class Session(Client):
         self.is_silent = False
         # Whether the client has logged in, where that is asked of it.
         self.may_pass = not proxy.auth_required
-        self.uses_lanes = False
-        self._lane: Lane | None = None
-        self._primary: Lane | None = None
         limits = proxy.limits
         self.scanner = RequestScanner(limits.before_login() if proxy.auth_required else limits)
         self._when_closed: list[Callable[[], None]] = []
         self._is_running = False
-        self._holds = 0
         # When it has sent something, and what: for CLIENT LIST.
         self.heard_at = proxy.now()
         self.last: Command | None = None
@@ -176,6 +164,8 @@ class Session(Client):
     def _ended(self) -> None:
         self.is_closed = self.is_silent = True
         self.backlog.clear()
+        if self.split is not None:
+            self.split.clear()
 
     def lost(self) -> None:
         """The upstream connection ended with a command of ours: what a direct client would see."""
@@ -185,10 +175,6 @@ class Session(Client):
             self.close()
 
     # -- the loop --------------------------------------------------------------------
-
-    def hold(self) -> None:
-        """Stop dispatching until :meth:`unhold`."""
-        self._holds += 1
 
     @property
     def is_idle(self) -> bool:
@@ -277,7 +263,7 @@ class Session(Client):
             if self.pinned is not None:
                 self.pinned.reads(command.keys(request))
             elif self.plane.splits_reads:
-                return self._read(command, request)
+                return self.read(command, request)
             return self.ask(request, _READS)
         if kind is _WRITE:
             return self._write_command(command, request)
@@ -285,54 +271,7 @@ class Session(Client):
             return self.ask(request, _OTHERS)
         return SERVE[kind](self, command, request)
 
-    def ask(self, request: Request, kind: CommandClass) -> bool:
-        """Nothing but the reply follows from it: the session itself stands in the FIFO."""
-        lane = self.primary_lane()
-        if not self.use(lane):
-            return False
-        self.count(lane.side, kind)
-        lane.send_request(self, request)
-        return True
-
     # -- upstreams ---------------------------------------------------------------------
-
-    def primary_lane(self) -> Lane:
-        lane = self._primary
-        if (
-            lane is None
-            or lane.is_lost
-            or lane.side is not self.plane.primary
-            or (lane.is_left and not self.outstanding)
-        ):
-            if self.pinned is not None:
-                lane = self.pinned.lane(self)
-            else:
-                lane = self.proxy.lane(self.proxy.primary, self.user, self.db, self.resp)
-            self._primary = lane
-            self.uses_lanes = True
-        return lane
-
-    def use(self, lane: Lane) -> bool:
-        """Whether a command may go on this lane now; if not, the session is called back."""
-        if lane is not self._lane:
-            if self.outstanding:
-                return False
-            self._lane = lane
-        if lane.is_paused:
-            self.hold()
-            if lane.is_ready:
-                lane.when_writable(self.unhold)
-            else:
-                lane.when_settled(self._lane_settled)
-            return False
-        return True
-
-    def _lane_settled(self, failure: bytes | None) -> None:
-        if failure is not None:
-            # What a direct client would see; nothing of its command was sent.
-            self.proxy.stats.client_error("upstream_unreachable")
-            self.close()
-        self.unhold()
 
     def borrow(self) -> Borrowed:
         """A connection of the client's own, kept until it is given back."""
@@ -357,15 +296,6 @@ class Session(Client):
         scanner.limits = limits
         self.backlog.extend(scanner.feed(b""))
         self._protocol_error = scanner.error.reply if scanner.error is not None else None
-
-    def forget_lanes(self) -> None:
-        """The roles of the sides have changed."""
-        self._lane = None
-        self._primary = None
-
-    def change_lane(self) -> None:
-        """User, database or protocol changed: the next command finds its lane anew."""
-        self._primary = None
 
     def _write_command(self, command: Command, request: Request) -> bool:
         lane = self.primary_lane()
@@ -400,19 +330,6 @@ class Session(Client):
         if self.plane.waiting:
             self.proxy.parking.behind_barrier(self.db, command, request)
         return True
-
-    def _read(self, command: Command, request: Request) -> bool:
-        proxy = self.proxy
-        side = proxy.read_side(self.db, command, request)
-        if side is not proxy.primary:
-            lane = proxy.ready_lane(side, self.user, self.db, self.resp)
-            if lane is not None:
-                if not self.use(lane):
-                    return False
-                self.count(side, CommandClass.READ)
-                lane.send_request(ShiftedRead(self, request), request)
-                return True
-        return self.ask(request, CommandClass.READ)
 
     # -- replies ---------------------------------------------------------------------------
 
@@ -451,10 +368,13 @@ class Session(Client):
 
     def flush(self) -> None:
         """Behind a batch of replies: write them, and go on with what they held back."""
+        split = self.split
+        if split is not None and split.reads:
+            split.deliver()
         self.is_dirty = False
         if self.is_closed:
             return
-        if self.sample_at:
+        if self.sample_at and (self.out or split is None or not split.reads):
             self.observe(self._lane)
         self._write()
         # Mostly nothing was held back.

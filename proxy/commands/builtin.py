@@ -193,6 +193,8 @@ PROBES: dict[str, Callable[[Request], bytes | None]] = {
     "xtrim": streams.length_after_xtrim,
 }
 
+# Reads whose answers are of the store, not of the data: encodings, payloads, idle times.
+OF_THE_STORE = ("dump", "memory", "object", "xinfo", "xpending")
 UNKNOWN_KEYS: dict[str, Callable[[Request], bool]] = {
     "sort": options.sort_follows_patterns,
     "sort_ro": options.sort_follows_patterns,

@@ -13,6 +13,7 @@ cdef class Command:
     cdef public object effect
     cdef public object error
     cdef public object kind
+    cdef public bint may_shift
     cdef public bint moves_data
     cdef public object name
     cdef public object needs
@@ -25,6 +26,7 @@ cdef class Command:
     cdef public bint writes_on_error
 
     cpdef bint fits(self, Py_ssize_t argc) except -1
+    cpdef bint unknown_keys(self, Request req) except -1
     cpdef object probe(self, Request req)
 
 

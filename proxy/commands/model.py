@@ -65,6 +65,7 @@ class Command:
     single_key: exactly one key, argument 1, and in the current database only.
     verbatim_argc: with this many arguments the effect is the command itself, rule or not: for the
         hot path (0: never).
+    may_shift: a READ that the secondary may serve as well.
     error: the whole error reply of what is REFUSED, else None.
     note: the reason within that error.
     """
@@ -77,6 +78,7 @@ class Command:
         "effect",
         "error",
         "kind",
+        "may_shift",
         "moves_data",
         "name",
         "needs",
@@ -112,6 +114,7 @@ class Command:
         self.arity = arity
         self.spec = spec
         self.effect = effect
+        self.may_shift = kind is Kind.READ
         self.moves_data = moves_data
         self.note = note
         # MOVE's one key is two places.

@@ -145,6 +145,8 @@ class CommandTable(Lookup):
 
     def _add(self, command: Command) -> None:
         self._all[command.name] = command
+        if command.name.startswith(builtin.OF_THE_STORE):
+            command.may_shift = False
         self._arities[command.name] = command.arity
         container, _, sub = command.name.partition("|")
         if not sub:

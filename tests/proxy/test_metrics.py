@@ -29,6 +29,7 @@ PROMISED = {
     "primary": {"side"},
     "phase": {"phase"},
     "pause_seconds_bucket": {"le"},
+    "reads_asked_again_total": set(),
     "shadow_mismatches_total": set(),
     "throttle_share": set(),
     "throttle_reason": {"reason"},

@@ -1,0 +1,178 @@
+"""Reads of one client that are under way on both sides at once.
+
+Owns their order: replies are delivered in the order of the requests, and what the client sees is
+what the primary alone could have answered (design, section 4). A read on the secondary holds a
+lease on its keys until it is delivered. If nobody wrote them meanwhile, its answer is the
+primary's at every moment from its sending to its delivery. So it is also right at a moment between
+those in which the primary executed the client's reads before it and behind it. If somebody did, or
+the secondary has failed, the primary is asked, and for all later reads as well: what they were
+answered is older than what the first one will see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .fifo import Fifo
+from .keytable import Place
+from .op import Op
+from .reads import ReadLease
+from .resp.requests import Request
+
+if TYPE_CHECKING:
+    from .plane import Client
+
+# Reads of one client that are under way so. More wait: each holds its reply until its turn.
+MAX_SPLIT = 1024
+# Bytes of replies that wait for their turn, past each of which the client is weighed again.
+WEIGHED_EACH = 64 * 1024
+
+
+class SplitRead(Op):
+    """One read of a :class:`Split`, on the secondary (then it holds leases) or on the primary.
+
+    split: None once nobody waits for its reply. frame: the reply that waits for its turn.
+    """
+
+    __slots__ = ("frame", "lease", "leases", "request", "split")
+
+    split: Split | None
+    request: Request
+    frame: bytes | None
+    lease: ReadLease | None
+    leases: list[ReadLease] | None
+
+    def reply(self, frame: bytes) -> None:
+        split = self.split
+        if split is not None:
+            self.frame = frame
+            split.answered(self, frame)
+
+    def lost(self) -> None:
+        split = self.split
+        if split is None:
+            return
+        if self.is_shifted():
+            self.frame = b"-"
+            split.answered(self, b"-")
+        else:
+            split.client.lost()
+
+    def is_shifted(self) -> bool:
+        """Whether the secondary was asked."""
+        return self.lease is not None or self.leases is not None
+
+    def is_doubtful(self) -> bool:
+        """Whether the answer in `frame` may not be the primary's now."""
+        lease = self.lease
+        if lease is None and self.leases is None:
+            return False
+        assert self.frame is not None
+        first = self.frame[0]
+        if first in (45, 33):  # ERROR_BYTES: an error of the secondary is never shown.
+            return True
+        if lease is not None:
+            return lease.is_touched
+        assert self.leases is not None
+        for each in self.leases:  # noqa: SIM110  a generator cannot be compiled into a loop
+            if each.is_touched:
+                return True
+        return False
+
+
+class Split:
+    """See the module's docstring. ``reads``: all of a client's from the oldest one on the secondary
+    that is not delivered; ``held``: bytes of their replies."""
+
+    __slots__ = ("_leases", "_weighed", "client", "held", "reads")
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.reads = Fifo()
+        self.held = 0
+        self._weighed = WEIGHED_EACH
+        self._leases = client.plane.table.reads
+
+    def is_full(self) -> bool:
+        return len(self.reads) >= MAX_SPLIT
+
+    def ask(self, request: Request) -> SplitRead:
+        """A read that the primary is to be sent now, behind others."""
+        read = SplitRead()
+        read.split = self
+        read.request = request
+        read.frame = None
+        read.lease = None
+        read.leases = None
+        self.reads.append(read)
+        return read
+
+    def shift(
+        self, request: Request, place: Place | None, places: Sequence[Place] | None
+    ) -> SplitRead:
+        """A read that the secondary is to be sent now: of one place, or of several, all settled."""
+        read = self.ask(request)
+        if places is None:
+            assert place is not None
+            read.lease = self._leases.begin(place)
+        else:
+            read.leases = [self._leases.begin(each) for each in places]
+        return read
+
+    def answered(self, read: SplitRead, frame: bytes) -> None:
+        """A reply has come. It waits for those before it; the oldest has all the others go on."""
+        self.held += len(frame)
+        if self.held > self._weighed:
+            self._weighed = self.held + WEIGHED_EACH
+            self.client.weigh()
+        if self.reads.peek() is read:
+            self.client.soil()
+
+    def deliver(self) -> None:
+        """Behind a batch of replies: give the client those whose turn it is."""
+        client = self.client
+        reads = self.reads
+        # As many are outstanding as there are reads here: all that was sent before is answered.
+        while reads and client.outstanding == len(reads):
+            read: SplitRead = reads.peek()
+            frame = read.frame
+            if frame is None:
+                break
+            if read.is_doubtful():
+                self._ask_again()
+                return
+            reads.popleft()
+            self.held -= len(frame)
+            self._end(read)
+            client.reply(frame)
+        if not reads:
+            self._weighed = WEIGHED_EACH
+
+    def _ask_again(self) -> None:
+        """Ask the primary for the oldest, and for all behind it: their answers are older."""
+        client = self.client
+        old = self.reads.items()
+        self.clear()
+        client.plane.stats.reads_asked_again += len(old)
+        for read in [self.ask(each.request) for each in old]:
+            # If the lane is lost, so is the client, and nobody waits for the rest.
+            if read.split is self:
+                client.ask_primary(read, read.request)
+
+    def clear(self) -> None:
+        """Nobody waits for what is under way."""
+        reads = self.reads.items()
+        self.reads.clear()
+        self.held = 0
+        for read in reads:
+            self._end(read)
+
+    def _end(self, read: SplitRead) -> None:
+        read.split = None
+        lease = read.lease
+        if lease is not None:
+            self._leases.end(lease)
+        elif read.leases is not None:
+            for each in read.leases:
+                self._leases.end(each)
