@@ -20,6 +20,7 @@ COUNTER, FIELD, SCORE = "c", "ch", "cz"
 COUNTERS = (COUNTER, FIELD, SCORE)
 LOG, QUEUE, BAG, EVENTS, PAIR, TRIPLE, CHAOS, DUEL = "a", "q", "u", "e", "m", "t", "r", "d"
 OPTIMISTIC, WORK, DOING, TASKS, STAYING = "o", "w", "wd", "wt", "i"
+STAIRS = "s"
 # How many lists of jobs in a database; and of collections that are iterated over.
 WORKS = 3
 SHARED = (*COUNTERS, LOG, QUEUE, BAG, EVENTS, PAIR, TRIPLE, CHAOS)

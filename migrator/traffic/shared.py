@@ -22,6 +22,7 @@ from .ledger import (
     LOG,
     PAIR,
     QUEUE,
+    STAIRS,
     TOKEN,
     TRIPLE,
     Group,
@@ -36,6 +37,8 @@ from .streams import parse_id
 ROUND = 24
 # How many keys the exactly-once groups spread over.
 SPREAD = 12
+# Counters of which each is raised behind the one before it.
+STEPS = "abcd"
 
 
 class SharedDraw:
@@ -292,6 +295,29 @@ def read_pair(s: SharedDraw) -> list[Step]:
     return one((b"MGET", *keys), same)
 
 
+def stairs(s: SharedDraw) -> list[Step]:
+    """Counters of which no one is ever above the one before it: in a pipeline, too.
+
+    Who has seen a step as high as it is must not see an earlier one lower behind that.
+    """
+    d, number = s.draw, s.number() % SPREAD
+    keys = [s.place(STAIRS, number, part)[1] for part in STEPS]
+    if d.chance(0.3):
+        return [Step((b"INCR", key), (), _is_number) for key in keys]
+    seen = [0] * len(STEPS)
+
+    def shows(at: int) -> Callable[[Any], object]:
+        def apply(reply: Any) -> object:
+            least = max(seen[at:])
+            seen[at] = max(seen[at], int(reply or 0))
+            return ANY if int(reply or 0) >= least else Wrong(f"{least} or more, behind {seen}")
+
+        return apply
+
+    order = [d.number(0, len(STEPS)) for _ in range(8)]
+    return [Step((b"GET", keys[at]), (), shows(at)) for at in order]
+
+
 def duel(s: SharedDraw) -> list[Step]:
     """All clients on the same few keys, then on others: the last write of each stays."""
     ledger, d = s.ledger, s.draw
@@ -340,5 +366,5 @@ def _renamed(reply: Any) -> object:
 
 CHOICES: list[Choice] = [
     count, count, count, count, log, queue, queue, bag, bag, events, events, triple, duel, duel,
-    duel, chaos, chaos, chaos, read_pair,
+    duel, chaos, chaos, chaos, read_pair, stairs, stairs,
 ]  # fmt: skip

@@ -155,6 +155,8 @@ class Migration:
                 self.outcome.steps.append(f"{verb} refused: {refusal.message}")
                 await asyncio.sleep(0.3)
         self.flips += 1
+        if stalls is None:
+            await self.instance.ask("shift", percent=50)
         await self.traffic(seconds, f"{verb}, {answer['pause_ms']:.1f} ms")
 
     async def settled(self) -> None:

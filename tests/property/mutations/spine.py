@@ -180,3 +180,52 @@ def drain() -> None:
 
     flip._drain = nothing
     flip.blockers_of_flip = patched
+
+
+@plain
+def read_leases() -> None:
+    """A read on the secondary is delivered, whoever has written its key since it was sent.
+
+    On one machine all is sent and answered at once, or nearly: some lanes are as late here as they
+    may be elsewhere.
+    """
+    from proxy.split import SplitRead
+
+    def patched(self: SplitRead) -> bool:
+        return self.is_shifted() and self.frame is not None and self.frame[0] in b"-!"
+
+    SplitRead.is_doubtful = patched  # type: ignore[method-assign]
+    _make_late(lambda lane: lane.resp == 3)
+
+
+@plain
+def later_reads() -> None:
+    """Where a read is asked again, those behind it keep the answers that they have."""
+    from proxy.sides import Side
+    from proxy.split import Split
+
+    def patched(self: Split) -> None:
+        first, *later = self.reads.items()
+        self.reads.clear()
+        self._end(first)
+        again = self.ask(first.request)
+        self.reads.extend(later)
+        self.client.ask_primary(again, again.request)
+
+    Split._ask_again = patched  # type: ignore[method-assign]
+    _make_late(lambda lane: lane.side is Side.TARGET)
+
+
+def _make_late(is_late: Callable[[Any], bool]) -> None:
+    """What these lanes of clients send goes 3 ms later."""
+    from proxy.lane import Lane
+
+    flush = Lane._flush
+
+    def patched(self: Lane) -> None:
+        if self.is_ready and self.name.startswith(b"keyferry-lane") and is_late(self):
+            self._loop.call_later(0.003, flush, self)
+        else:
+            flush(self)
+
+    Lane._flush = patched  # type: ignore[method-assign]
