@@ -27,7 +27,7 @@ cdef class Plane:
     cdef public object now
     cdef public dict waiting
 
-    @cython.locals(hashed=cython.ulong)
+    @cython.locals(hashed=cython.ulong, is_targets=cython.bint)
     cpdef bint shifts(self, bytes key) except -1
     @cython.locals(dirty=list, client=Client)
     cpdef flush_dirty(self)

@@ -57,7 +57,9 @@ class Plane:
     def shifts(self, key: bytes) -> bool:
         """Whether reads of this key are the secondary's: by its hash, so that they stay there."""
         hashed = crc32(key)
-        return (hashed % 100 < self.read_percent) is (self.primary is not _TARGET)
+        is_targets: bool = hashed % 100 < self.read_percent
+        # Compiled, `==` compares numbers, and `is` would make objects of them.
+        return is_targets == (self.primary is not _TARGET)
 
     def flush_dirty(self) -> None:
         """Write what a batch of upstream replies gave to the clients."""

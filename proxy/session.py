@@ -369,12 +369,12 @@ class Session(Upstreams):
     def flush(self) -> None:
         """Behind a batch of replies: write them, and go on with what they held back."""
         split = self.split
-        if split is not None and split.reads:
+        if split is not None and split.size:
             split.deliver()
         self.is_dirty = False
         if self.is_closed:
             return
-        if self.sample_at and (self.out or split is None or not split.reads):
+        if self.sample_at and (self.out or split is None or not split.size):
             self.observe(self._lane)
         self._write()
         # Mostly nothing was held back.

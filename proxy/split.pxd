@@ -33,11 +33,11 @@ cdef class SplitRead(Op):
 cdef class Split:
     cdef public Client client
     cdef public Fifo reads
+    cdef public Py_ssize_t size
     cdef public Py_ssize_t held
     cdef Py_ssize_t _weighed
     cdef ReadLeases _leases
 
-    cpdef bint is_full(self) except -1
     @cython.locals(read=SplitRead)
     cpdef SplitRead ask(self, Request request)
     @cython.locals(read=SplitRead)

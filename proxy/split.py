@@ -83,19 +83,17 @@ class SplitRead(Op):
 
 class Split:
     """See the module's docstring. ``reads``: all of a client's from the oldest one on the secondary
-    that is not delivered; ``held``: bytes of their replies."""
+    that is not delivered; ``size``: how many; ``held``: bytes of their replies."""
 
-    __slots__ = ("_leases", "_weighed", "client", "held", "reads")
+    __slots__ = ("_leases", "_weighed", "client", "held", "reads", "size")
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.reads = Fifo()
+        self.size = 0
         self.held = 0
         self._weighed = WEIGHED_EACH
         self._leases = client.plane.table.reads
-
-    def is_full(self) -> bool:
-        return len(self.reads) >= MAX_SPLIT
 
     def ask(self, request: Request) -> SplitRead:
         """A read that the primary is to be sent now, behind others."""
@@ -106,6 +104,7 @@ class Split:
         read.lease = None
         read.leases = None
         self.reads.append(read)
+        self.size += 1
         return read
 
     def shift(
@@ -134,7 +133,7 @@ class Split:
         client = self.client
         reads = self.reads
         # As many are outstanding as there are reads here: all that was sent before is answered.
-        while reads and client.outstanding == len(reads):
+        while self.size and client.outstanding == self.size:
             read: SplitRead = reads.peek()
             frame = read.frame
             if frame is None:
@@ -143,10 +142,11 @@ class Split:
                 self._ask_again()
                 return
             reads.popleft()
+            self.size -= 1
             self.held -= len(frame)
             self._end(read)
             client.reply(frame)
-        if not reads:
+        if not self.size:
             self._weighed = WEIGHED_EACH
 
     def _ask_again(self) -> None:
@@ -164,7 +164,7 @@ class Split:
         """Nobody waits for what is under way."""
         reads = self.reads.items()
         self.reads.clear()
-        self.held = 0
+        self.size = self.held = 0
         for read in reads:
             self._end(read)
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, cast
 
 from .commands.model import Command
 from .counts import CommandClass
-from .keytable import Place, db_and_key, place_of
+from .keytable import Place, db_and_key
 from .lane import Lane
 from .op import Op
 from .places import places_of
 from .plane import Client
 from .resp.requests import Request
-from .split import Split
+from .split import MAX_SPLIT, Split
 
 if TYPE_CHECKING:
     from .pinned import Pinned
@@ -79,7 +79,7 @@ class Upstreams(Client):
     def use(self, lane: Lane) -> bool:
         """Whether a command may go on this lane now; if not, the session is called back."""
         split = self.split
-        if split is not None and split.reads:
+        if split is not None and split.size:
             # A read that had to be asked again would see what this does.
             return False
         if lane is not self._lane:
@@ -140,7 +140,7 @@ class Upstreams(Client):
             if command.single_key:
                 key = request.arg(1)
                 if plane.shifts(key):
-                    place = place_of(self.db, key)
+                    place: Place = key if self.db == 0 else (self.db, key)
                     if plane.table.is_settled(place):
                         return self._shift(lane, request, place, None)
             else:
@@ -149,7 +149,7 @@ class Upstreams(Client):
                 if is_shifted and plane.table.are_settled(places):
                     return self._shift(lane, request, None, places)
         split = self.split
-        if split is None or not split.reads:
+        if split is None or not split.size:
             return self.ask(request, _READS)
         lane = self.primary_lane()
         if not self._may_split(split, lane):
@@ -183,7 +183,7 @@ class Upstreams(Client):
 
     def _may_split(self, split: Split, lane: Lane) -> bool:
         """Whether a read may go on this lane, the primary's or the secondary's, beside others."""
-        if split.is_full():
+        if split.size >= MAX_SPLIT:
             return False
         # All that is under way is of one primary, one user and one database.
         primary = self._primary

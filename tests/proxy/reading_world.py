@@ -70,7 +70,7 @@ class Reader(Client):
         if keys[0] in self.shifted and table.are_settled(keys) and not table.is_closed:
             one, several = (keys[0], None) if len(keys) == 1 else (None, keys)
             world.ask("secondary", self, self.split.shift(made, one, several), keys)
-        elif self.split.reads:
+        elif self.split.size:
             world.ask("A", self, self.split.ask(made), keys)
         else:
             world.ask("A", self, self, keys)

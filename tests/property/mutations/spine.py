@@ -207,9 +207,11 @@ def later_reads() -> None:
     def patched(self: Split) -> None:
         first, *later = self.reads.items()
         self.reads.clear()
+        self.size = 0
         self._end(first)
         again = self.ask(first.request)
         self.reads.extend(later)
+        self.size += len(later)
         self.client.ask_primary(again, again.request)
 
     Split._ask_again = patched  # type: ignore[method-assign]
