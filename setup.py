@@ -28,6 +28,7 @@ COMPILED = (
     "proxy.op",
     "proxy.fifo",
     "proxy.counts",
+    "proxy.poll",
     "proxy.commands.model",
     "proxy.reads",
     "proxy.keytable",

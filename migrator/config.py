@@ -67,6 +67,7 @@ class Settings:
     unproven_limit: int
     max_lag_ms: float
     backfill_workers: int
+    busy_poll_ms: float = 0.1
     allow_commands: tuple[str, ...] = ()
     nice: Nice = field(default_factory=Nice)
     tls: Renewed | None = None
@@ -269,6 +270,12 @@ OPTIONS: tuple[click.Option, ...] = (
     _option("max_lag", DurationType(), "The mirror's lag at which a flip is refused.", "1000ms"),
     _option("backfill_workers", click.IntRange(1, 64), "Copies at once.", 4),
     _option(
+        "busy_poll",
+        DurationType(),
+        "Under dense traffic, how long to look for more before sleeping; 0: sleep at once.",
+        "100us",
+    ),
+    _option(
         "nice",
         click.Choice([str(level) for level in Level]),
         "How far backfill and verify stand back for clients; `keyferry nice` changes it.",
@@ -298,7 +305,12 @@ def checked(values: dict[str, Any]) -> Settings:
         values[side] = _with_tls(values, side)
     values["tls"] = _served_with(values)
     nice = Nice(Level(values.pop("nice")), values.pop("keys_per_second") or None)
-    settings = Settings(max_lag_ms=values.pop("max_lag"), nice=nice, **values)
+    settings = Settings(
+        max_lag_ms=values.pop("max_lag"),
+        busy_poll_ms=values.pop("busy_poll"),
+        nice=nice,
+        **values,
+    )
     if settings.source.address == settings.target.address:
         raise _wrong("target", "it is the source")
     if settings.admin_token is not None and not re.fullmatch(r"[!-~]+", settings.admin_token):

@@ -128,6 +128,7 @@ async def _serve(
         clients_memory_limit=settings.clients_memory_limit,
         unproven_limit=settings.unproven_limit,
         tag=migration.migration_id,
+        busy_poll_s=settings.busy_poll_ms / 1000,
     )
     controller = Controller(settings, state, stores, proxy)
     admin = AdminServer(

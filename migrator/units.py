@@ -11,7 +11,7 @@ _BYTES = {"": 1, "b": 1}
 _BYTES |= {"k": 1 << 10, "kb": 1 << 10, "kib": 1 << 10}
 _BYTES |= {"m": 1 << 20, "mb": 1 << 20, "mib": 1 << 20}
 _BYTES |= {"g": 1 << 30, "gb": 1 << 30, "gib": 1 << 30}
-_MILLISECONDS = {"": 1.0, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
+_MILLISECONDS = {"": 1.0, "us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
 def size_bytes(text: str) -> int:
@@ -23,7 +23,7 @@ def size_bytes(text: str) -> int:
 
 
 def duration_ms(text: str) -> float:
-    """Of `1000ms`, `1s`, `1.5s`, `1m`; a bare number is milliseconds. Raises ValueError."""
+    """Of `1000ms`, `1.5s`, `1m`, `100us`; a bare number is milliseconds. Raises ValueError."""
     number, unit = _parse(text)
     if unit not in _MILLISECONDS:
         raise ValueError(f"{text!r} is not a duration such as 500ms or 2s")

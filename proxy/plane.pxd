@@ -8,6 +8,7 @@ from .counts cimport Histogram, Tally
 from .keytable cimport KeyTable
 from .lane cimport Lane
 from .op cimport Op
+from .poll cimport Poll
 
 
 cdef class Client(Op)
@@ -25,6 +26,7 @@ cdef class Plane:
     cdef public Py_ssize_t read_percent
     cdef public bint splits_reads
     cdef public object now
+    cdef public Poll poll
     cdef public dict waiting
 
     @cython.locals(hashed=cython.ulong, is_targets=cython.bint)

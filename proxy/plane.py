@@ -16,6 +16,7 @@ from .counts import CommandClass, Histogram, Tally
 from .keytable import KeyTable, Place
 from .metrics import Stats
 from .op import Op
+from .poll import Poll
 from .sides import Side
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ class Plane:
     """What all clients share. `primary` is the side that executes writes first."""
 
     __slots__ = (
-        "commands", "dirty", "mirror", "now", "primary", "read_percent", "seconds", "splits_reads",
-        "stats", "table", "tallies", "waiting",
+        "commands", "dirty", "mirror", "now", "poll", "primary", "read_percent", "seconds",
+        "splits_reads", "stats", "table", "tallies", "waiting",
     )  # fmt: skip
 
     def __init__(self, commands: CommandTable, primary: Side, unproven_limit: int) -> None:
@@ -49,6 +50,8 @@ class Plane:
         # Of the reads, by key, so many are the target's; whether any are the secondary's.
         self.read_percent = 0
         self.splits_reads = False
+        # How the loop waits; whoever owns the process says how long it may look.
+        self.poll = Poll()
         # Who waits at a place for something to come, in order of arrival.
         self.waiting: dict[Place, dict[Waiter, None]] = {}
         # Not the loop's clock: uvloop's has milliseconds.
@@ -63,6 +66,7 @@ class Plane:
 
     def flush_dirty(self) -> None:
         """Write what a batch of upstream replies gave to the clients."""
+        self.poll.stir(False)
         while self.dirty:
             dirty, self.dirty = self.dirty, []
             for client in dirty:

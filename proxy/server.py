@@ -77,10 +77,12 @@ class Proxy(Plane):
         clients_memory_limit: int = 2 * 1024 * 1024 * 1024,
         unproven_limit: int = 1_000_000,
         tag: str = "",
+        busy_poll_s: float = 0.0,
     ) -> None:
         self.endpoints = endpoints
         super().__init__(commands, primary, unproven_limit)
         commands.speak_for(primary)
+        self.poll.limit_s = busy_poll_s
         self.initial_db = endpoints[0].db
         self.max_clients = max_clients
         # Ends the names of our connections that write, so that they are found on the stores.

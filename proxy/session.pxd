@@ -8,6 +8,7 @@ from .keytable cimport KeyTable
 from .lane cimport Lane
 from .ops cimport Write
 from .plane cimport Plane
+from .poll cimport Poll
 from .resp.requests cimport Request, RequestScanner
 from .split cimport Split
 from .upstreams cimport Upstreams
@@ -27,6 +28,7 @@ cdef class Session(Upstreams):
     cdef public bint _is_running
     cdef public double heard_at
     cdef public Command last
+    cdef public Py_ssize_t seen_in
     cdef public bint _is_slow
     cdef public bint _is_reading
     cdef public Py_ssize_t unsent
@@ -37,7 +39,7 @@ cdef class Session(Upstreams):
     # What is not hot need not be declared.
     cdef dict __dict__
 
-    @cython.locals(requests=list, last=Request)
+    @cython.locals(requests=list, last=Request, poll=Poll)
     cpdef data_received(self, bytes data)
     @cython.locals(table=KeyTable, request=Request, has_gone=cython.bint, backlog=Fifo)
     cpdef run(self)

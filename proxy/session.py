@@ -77,6 +77,8 @@ class Session(Upstreams):
         # When it has sent something, and what: for CLIENT LIST.
         self.heard_at = proxy.now()
         self.last: Command | None = None
+        # The poll's epoch in which it was counted.
+        self.seen_in = -1
         self._is_slow = False
         self._is_reading = True
         # Bytes that came since the backlog was last empty.
@@ -131,6 +133,11 @@ class Session(Upstreams):
         self.run()
 
     def data_received(self, data: bytes) -> None:
+        poll = self.plane.poll
+        poll.stir(True)
+        if poll.epoch != self.seen_in:
+            self.seen_in = poll.epoch
+            poll.seen += 1
         requests = self.scanner.feed(data)
         if self.scanner.error is not None and self._protocol_error is None:
             self._protocol_error = self.scanner.error.reply
