@@ -30,7 +30,7 @@ COMPILED = (
     "proxy.counts",
     "proxy.poll",
     "proxy.commands.model",
-    "proxy.reads",
+    "proxy.touches",
     "proxy.keytable",
     "proxy.lane",
     "proxy.log",

@@ -3,7 +3,7 @@
 cimport cython
 
 from .op cimport Op
-from .reads cimport ReadLeases
+from .touches cimport Touches
 
 cdef Py_ssize_t RELEASED
 
@@ -37,7 +37,7 @@ cdef class Lease:
 cdef class KeyTable:
     cdef public dict entries
     cdef public dict leases
-    cdef public ReadLeases reads
+    cdef public Touches touches
     cdef public dict unproven
     cdef public dict _owed
     cdef public dict _swapped

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from .op import Op
-from .reads import ReadLeases
+from .touches import Touches
 
 # A key and its database as one hashable value. Database 0 holds nearly all
 # keys of nearly all stores, so its keys stand for themselves.
@@ -101,7 +101,7 @@ class KeyTable:
     def __init__(self, unproven_limit: int = 1_000_000) -> None:
         self.entries: dict[Place, Entry] = {}
         self.leases: dict[Place, Lease] = {}
-        self.reads = ReadLeases()
+        self.touches = Touches()
         # 0: a copy is owed and effects are dropped until it is appended;
         # n > 0: copy number n is appended and not acknowledged yet.
         self.unproven: dict[Place, int] = {}
@@ -149,7 +149,7 @@ class KeyTable:
                 entry.lane = lane
                 entry.in_flight += 1
                 ticket.entry = entry
-                if self.leases or self.reads.by_place:
+                if self.leases or self.touches.is_on:
                     self.touch(place)
                 return True
         found = []
@@ -247,7 +247,7 @@ class KeyTable:
         for entry in found:
             entry.lane = ticket.lane
             entry.in_flight += 1
-        if self.leases or self.reads.by_place:
+        if self.leases or self.touches.is_on:
             for place in ticket.places:
                 self.touch(place)
 
@@ -310,14 +310,15 @@ class KeyTable:
         lease = self.leases.pop(place, None)
         if lease is not None:
             lease.touched.add(place)
-        self.reads.touch(place)
+        if self.touches.is_on:
+            self.touches.touch(place)
 
     def touch_everything(self) -> None:
         """Something may have changed any key: every lease ends."""
         for place, lease in self.leases.items():
             lease.touched.add(place)
         self.leases.clear()
-        self.reads.touch_all()
+        self.touches.touch_all()
 
     # -- what the secondary knows ------------------------------------------------
 
@@ -374,7 +375,7 @@ class KeyTable:
         """The two sides may differ here: a copy is owed."""
         unproven = self.unproven
         # Also when it is marked already: a copy may be under way from before.
-        if self.leases or self.reads.by_place:
+        if self.leases or self.touches.is_on:
             self.touch(place)
         if unproven.get(place) == 0:
             return

@@ -368,6 +368,7 @@ class Proxy(Plane):
         self.read_percent = percent
         away_from_primary = 100 - percent if self.primary is Side.TARGET else percent
         self.splits_reads = self.mirror is not None and away_from_primary > 0
+        self.table.touches.note(self.splits_reads)
 
     def reading_lane(self, user: User, db: int, resp: int) -> Lane | None:
         """The secondary's lane, if it may be asked for reads now."""

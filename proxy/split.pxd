@@ -5,8 +5,8 @@ cimport cython
 from .fifo cimport Fifo
 from .op cimport Op
 from .plane cimport Client
-from .reads cimport ReadLease, ReadLeases
 from .resp.requests cimport Request
+from .touches cimport Touches
 
 
 cdef Py_ssize_t MAX_SPLIT
@@ -19,13 +19,14 @@ cdef class SplitRead(Op):
     cdef public Split split
     cdef public Request request
     cdef public bytes frame
-    cdef public ReadLease lease
-    cdef public list leases
+    cdef public object place
+    cdef public object places
+    cdef public Py_ssize_t since
 
     @cython.locals(split=Split)
     cpdef reply(self, bytes frame)
     cdef bint is_shifted(self)
-    @cython.locals(lease=ReadLease, each=ReadLease)
+    @cython.locals(split=Split, touches=Touches)
     cdef bint is_doubtful(self) except -1
 
 
@@ -36,7 +37,7 @@ cdef class Split:
     cdef public Py_ssize_t size
     cdef public Py_ssize_t held
     cdef Py_ssize_t _weighed
-    cdef ReadLeases _leases
+    cdef public Touches touches
 
     @cython.locals(read=SplitRead)
     cpdef SplitRead ask(self, Request request)
@@ -49,5 +50,3 @@ cdef class Split:
     cdef _ask_again(self)
     @cython.locals(reads=list, read=SplitRead)
     cpdef clear(self)
-    @cython.locals(lease=ReadLease, each=ReadLease)
-    cdef _end(self, SplitRead read)

@@ -1,12 +1,11 @@
 """Reads of one client that are under way on both sides at once.
 
 Owns their order: replies are delivered in the order of the requests, and what the client sees is
-what the primary alone could have answered (design, section 4). A read on the secondary holds a
-lease on its keys until it is delivered. If nobody wrote them meanwhile, its answer is the
-primary's at every moment from its sending to its delivery. So it is also right at a moment between
-those in which the primary executed the client's reads before it and behind it. If somebody did, or
-the secondary has failed, the primary is asked, and for all later reads as well: what they were
-answered is older than what the first one will see.
+what the primary alone could have answered (design, section 4). If nobody wrote the keys of a read
+on the secondary since it was sent, its answer is the primary's at every moment until it is
+delivered. So it is also right at a moment between those in which the primary executed the client's
+reads before it and behind it. If somebody did, or the secondary has failed, the primary is asked,
+and for all later reads as well: what they were answered is older than what the first one will see.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING
 from .fifo import Fifo
 from .keytable import Place
 from .op import Op
-from .reads import ReadLease
 from .resp.requests import Request
 
 if TYPE_CHECKING:
@@ -30,18 +28,21 @@ WEIGHED_EACH = 64 * 1024
 
 
 class SplitRead(Op):
-    """One read of a :class:`Split`, on the secondary (then it holds leases) or on the primary.
+    """One read of a :class:`Split`: on the secondary (then its place is known, or its places), or
+    on the primary.
 
-    split: None once nobody waits for its reply. frame: the reply that waits for its turn.
+    split: None once nobody waits for its reply. frame: the reply that waits for its turn. since:
+    the table's count of touches when it was sent.
     """
 
-    __slots__ = ("frame", "lease", "leases", "request", "split")
+    __slots__ = ("frame", "place", "places", "request", "since", "split")
 
     split: Split | None
     request: Request
     frame: bytes | None
-    lease: ReadLease | None
-    leases: list[ReadLease] | None
+    place: Place | None
+    places: Sequence[Place] | None
+    since: int
 
     def reply(self, frame: bytes) -> None:
         split = self.split
@@ -61,22 +62,26 @@ class SplitRead(Op):
 
     def is_shifted(self) -> bool:
         """Whether the secondary was asked."""
-        return self.lease is not None or self.leases is not None
+        return self.place is not None or self.places is not None
 
     def is_doubtful(self) -> bool:
         """Whether the answer in `frame` may not be the primary's now."""
-        lease = self.lease
-        if lease is None and self.leases is None:
+        if not self.is_shifted():
             return False
+        split = self.split
         assert self.frame is not None
+        assert split is not None
         first = self.frame[0]
         if first in (45, 33):  # ERROR_BYTES: an error of the secondary is never shown.
             return True
-        if lease is not None:
-            return lease.is_touched
-        assert self.leases is not None
-        for each in self.leases:  # noqa: SIM110  a generator cannot be compiled into a loop
-            if each.is_touched:
+        touches = split.touches
+        if touches.count == self.since:
+            return False
+        if self.place is not None:
+            return touches.has_touched(self.place, self.since)
+        assert self.places is not None
+        for place in self.places:  # noqa: SIM110  a generator cannot be compiled into a loop
+            if touches.has_touched(place, self.since):
                 return True
         return False
 
@@ -85,7 +90,7 @@ class Split:
     """See the module's docstring. ``reads``: all of a client's from the oldest one on the secondary
     that is not delivered; ``size``: how many; ``held``: bytes of their replies."""
 
-    __slots__ = ("_leases", "_weighed", "client", "held", "reads", "size")
+    __slots__ = ("_weighed", "client", "held", "reads", "size", "touches")
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -93,7 +98,7 @@ class Split:
         self.size = 0
         self.held = 0
         self._weighed = WEIGHED_EACH
-        self._leases = client.plane.table.reads
+        self.touches = client.plane.table.touches
 
     def ask(self, request: Request) -> SplitRead:
         """A read that the primary is to be sent now, behind others."""
@@ -101,8 +106,8 @@ class Split:
         read.split = self
         read.request = request
         read.frame = None
-        read.lease = None
-        read.leases = None
+        read.place = None
+        read.places = None
         self.reads.append(read)
         self.size += 1
         return read
@@ -112,11 +117,9 @@ class Split:
     ) -> SplitRead:
         """A read that the secondary is to be sent now: of one place, or of several, all settled."""
         read = self.ask(request)
-        if places is None:
-            assert place is not None
-            read.lease = self._leases.begin(place)
-        else:
-            read.leases = [self._leases.begin(each) for each in places]
+        read.place = place
+        read.places = places
+        read.since = self.touches.count
         return read
 
     def answered(self, read: SplitRead, frame: bytes) -> None:
@@ -144,7 +147,7 @@ class Split:
             reads.popleft()
             self.size -= 1
             self.held -= len(frame)
-            self._end(read)
+            read.split = None
             client.reply(frame)
         if not self.size:
             self._weighed = WEIGHED_EACH
@@ -166,13 +169,4 @@ class Split:
         self.reads.clear()
         self.size = self.held = 0
         for read in reads:
-            self._end(read)
-
-    def _end(self, read: SplitRead) -> None:
-        read.split = None
-        lease = read.lease
-        if lease is not None:
-            self._leases.end(lease)
-        elif read.leases is not None:
-            for each in read.leases:
-                self._leases.end(each)
+            read.split = None

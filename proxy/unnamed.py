@@ -118,7 +118,7 @@ class Round:
     def _begun(self) -> None:
         self._has_begun = True
         # Which keys they write is told behind them.
-        self.proxy.table.reads.touch_all()
+        self.proxy.table.touches.touch_all()
         calls = list(self._calls)
         for call in calls:
             call.send()

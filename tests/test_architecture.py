@@ -15,7 +15,7 @@ PURE = (
     "proxy/commands",
     "proxy/lua",
     "proxy/keytable.py",
-    "proxy/reads.py",
+    "proxy/touches.py",
     "proxy/op.py",
     "proxy/sides.py",
     "migrator/phases.py",

@@ -119,6 +119,7 @@ class ReadingWorld(World):
         **options: Any,
     ) -> None:
         super().__init__(*clients, **options)
+        self.table.touches.note(True)
         # Each state that the primary has been in.
         self.states: list[Store] = [dict(self.primary)]
         self.answers: list[Seen] = []
@@ -177,4 +178,3 @@ class ReadingWorld(World):
         for reader in self.readers:
             assert reader.delivered == len(reader.sent), f"{reader.name} waits for a reply"
             assert not reader.outstanding
-        assert not self.table.reads.by_place, "a read's lease leaks"

@@ -1,4 +1,4 @@
-"""Reads on both sides at once: every order of a few reads and writes, and what a lease says."""
+"""Reads on both sides at once: every order of a few reads and writes, and what is touched."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.keytable import KeyTable
+from proxy.touches import REMEMBERED, Touches
 
 from .operations import Copy, CopyAlone, Fence, Flush, Mark, Unnamed, Write
 from .reading_world import ReadingWorld
@@ -150,25 +151,50 @@ def test_where_nobody_writes_nothing_is_asked_again() -> None:
     assert not any(world.asked_again for world in again)
 
 
-def test_a_lease_is_shared_while_it_is_not_touched() -> None:
-    table = KeyTable()
-    first, second = table.reads.begin(A), table.reads.begin(A)
-    assert first is second
-    table.touch(B)
-    assert not first.is_touched
-    table.touch(A)
-    assert first.is_touched
-    third = table.reads.begin(A)
-    assert third is not first and not third.is_touched
-    table.reads.end(first)
-    table.reads.end(second)
-    assert table.reads.by_place == {A: third}
-    table.reads.end(third)
-    assert not table.reads.by_place
+def test_a_place_is_touched_from_its_touch_on_and_for_who_began_before() -> None:
+    touches = Touches()
+    touches.note(True)
+    before = touches.count
+    touches.touch(A)
+    behind = touches.count
+    assert touches.has_touched(A, before) and not touches.has_touched(B, before)
+    assert not touches.has_touched(A, behind)
+    touches.touch(B)
+    assert not touches.has_touched(A, behind) and touches.has_touched(B, behind)
+    touches.touch_all()
+    assert touches.has_touched(A, behind) and touches.has_touched(b"c", behind)
+    assert not touches.has_touched(A, touches.count)
 
 
-def test_everything_that_ends_a_movers_lease_touches_a_reads() -> None:
+def test_what_is_not_remembered_any_more_counts_as_touched() -> None:
+    touches = Touches()
+    touches.note(True)
+    began = []
+    for at in range(3 * REMEMBERED):
+        began.append((at, touches.count))
+        touches.touch(b"%d" % at)
+    for at, since in began:
+        assert touches.has_touched(b"%d" % at, since)
+    last, since = began[-2]
+    assert not touches.has_touched(b"%d" % (last - 1), since)
+    assert touches.has_touched(b"never", began[0][1])
+    assert not touches.has_touched(b"never", began[-REMEMBERED][1])
+
+
+def test_where_touches_were_not_noted_everything_counts_as_touched() -> None:
+    touches = Touches()
+    touches.note(True)
+    before = touches.count
+    touches.note(True)
+    assert not touches.has_touched(A, before)
+    touches.note(False)
+    touches.note(True)
+    assert touches.has_touched(A, before)
+
+
+def test_everything_that_ends_a_movers_lease_touches_for_reads() -> None:
     table = KeyTable()
+    table.touches.note(True)
     for happens in (
         lambda: table.touch(A),
         lambda: table.mark_unproven(A),
@@ -177,9 +203,7 @@ def test_everything_that_ends_a_movers_lease_touches_a_reads() -> None:
     ):
         for has_mover in (False, True):
             mover = table.watch([A] if has_mover else [])
-            read = table.reads.begin(A)
+            since = table.touches.count
             happens()
-            assert read.is_touched
+            assert table.touches.has_touched(A, since)
             assert mover.touched == ({A} if has_mover else set())
-            table.reads.end(read)
-    assert not table.reads.by_place and not table.leases

@@ -220,7 +220,7 @@ class World:
         if isinstance(op, Flush):
             self.table.touch_everything()
         elif isinstance(op, Unnamed):
-            self.table.reads.touch_all()
+            self.table.touches.touch_all()
         for mover in self.movers:
             # Of a script's keys nobody knows until they are told.
             if mover is not running and not isinstance(op, Unnamed):

@@ -183,7 +183,7 @@ def drain() -> None:
 
 
 @plain
-def read_leases() -> None:
+def late_reads() -> None:
     """A read on the secondary is delivered, whoever has written its key since it was sent.
 
     On one machine all is sent and answered at once, or nearly: some lanes are as late here as they
@@ -208,7 +208,7 @@ def later_reads() -> None:
         first, *later = self.reads.items()
         self.reads.clear()
         self.size = 0
-        self._end(first)
+        first.split = None
         again = self.ask(first.request)
         self.reads.extend(later)
         self.size += len(later)
