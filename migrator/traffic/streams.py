@@ -295,6 +295,8 @@ def read(d: Draw) -> list[Step]:
             [write_id(entry), owner, count]
             for entry, (owner, count) in sorted(stream.pending.items())
         ][:10]
+        if not isinstance(reply, list):
+            return Wrong(f"{wanted}")
         found = [[entry, owner, count] for entry, owner, _, count in reply]
         return ANY if found == wanted else Wrong(f"{wanted}")
 

@@ -3,7 +3,7 @@
     python -m tests.bench [SUITE...] [--quick] [--out FILE] [--report FILE.md] [--publish]
     python -m tests.bench --from FILE [--from FILE...] --report FILE.md
 
-Redis 6.2 to Valkey 9 (TLS: Redis 7). Without names all suites are measured, in about 25 minutes on
+Redis 6.2 to Valkey 9 (TLS: Redis 7). Without names all suites are measured, in about 27 minutes on
 two cores. Throughput is a ratio to a direct connection in the same round; rounds are interleaved.
 The load is redis-benchmark, and where that has no form of it (MULTI blocks, steady rates, churn,
 idle connections, very large values) a sender of our own: see `tests.bench.sender`. Peers that are
@@ -30,7 +30,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import copying, figures, load, machine, many, process, suites
+from . import copying, figures, load, machine, many, process, queues, suites, tail
 from .chart import chart
 from .report import TITLES, report, suite_text
 from .suites import Run, Skipped, Suite
@@ -40,14 +40,16 @@ Json = dict[str, Any]
 # In the order in which they are measured, each with the seconds it takes about.
 SUITES: dict[str, tuple[Suite, int]] = {
     "core": (suites.core, 360),
+    "tail": (tail.tail, 90),
     "commands": (suites.commands, 220),
     "clients": (suites.clients, 110),
     "values": (suites.values, 130),
     "shift": (suites.shift, 70),
     "backfilling": (suites.backfilling, 100),
     "tls": (suites.tls, 110),
-    "copy": (copying.copy, 150),
+    "copy": (copying.copy, 130),
     "connections": (many.connections, 60),
+    "queues": (queues.queues, 30),
     "churn": (many.churn, 60),
     "growth": (many.growth, 130),
     "big": (copying.big, 20),

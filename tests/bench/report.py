@@ -15,6 +15,7 @@ Json = dict[str, Any]
 
 TITLES = {
     "core": "SET, GET and both, 50 clients",
+    "tail": "One in a thousand, 50 clients",
     "commands": "Other commands, 50 clients",
     "clients": "One client, and 500",
     "values": "Larger values, 50 clients",
@@ -23,6 +24,7 @@ TITLES = {
     "tls": "TLS on both sides",
     "copy": "Copying and comparing",
     "connections": "Idle connections",
+    "queues": "Queues",
     "churn": "Connections that come and go",
     "growth": "Growth",
     "big": "A very large value",

@@ -271,6 +271,68 @@ def churn(options: dict[str, Any]) -> dict[str, Any]:
     return {"per_second": len(latencies) / took, "failed": failed, **summary(latencies)}
 
 
+def queue(options: dict[str, Any]) -> dict[str, Any]:
+    """`producers` push `requests` elements, one after another each; `workers` wait for them.
+
+    A latency is from the sending of an element to its coming to a worker. Each must come once.
+    """
+    total, key = options["requests"], b"queue"
+    pop = encode(b"BLPOP", key, b"0")
+    head = b"*2\r\n$%d\r\n%s\r\n$20\r\n" % (len(key), key)
+    whole = len(head) + 22
+    epoll = select.epoll()
+    sockets: dict[int, socket.socket] = {}
+    workers: set[int] = set()
+    producers: list[socket.socket] = []
+    for n in range(options["workers"] + options["producers"]):
+        one = connected(options["port"])
+        sockets[one.fileno()] = one
+        epoll.register(one, select.EPOLLIN)
+        if n < options["workers"]:
+            workers.add(one.fileno())
+            one.sendall(pop)
+        else:
+            producers.append(one)
+    came: dict[int, bytes] = {}
+    since: list[float] = []
+    latencies: list[float] = []
+    seen = bytearray(total)
+
+    def push(one: socket.socket) -> None:
+        if len(since) < total:
+            number = len(since)
+            since.append(time.perf_counter())
+            one.sendall(encode(b"RPUSH", key, b"%020d" % number))
+
+    began = time.perf_counter()
+    for one in producers:
+        push(one)
+    while len(latencies) < total:
+        now = time.perf_counter()
+        if now > began + PATIENCE_SECONDS:
+            raise TimeoutError(f"{len(latencies)} of {total} elements came")
+        for number, _ in epoll.poll(1.0):
+            one = sockets[number]
+            data = came.pop(number, b"") + one.recv(CHUNK)
+            if number not in workers:
+                if not data.startswith(b":"):
+                    raise WrongReply(data[:200] or "the connection was closed")
+                push(one)
+            elif len(data) < whole and data and head.startswith(data[: len(head)]):
+                came[number] = data
+            elif len(data) != whole or not data.startswith(head):
+                raise WrongReply(data[:200] or "the connection was closed")
+            else:
+                at = int(data[len(head) : -2])
+                if seen[at]:
+                    raise WrongReply(f"element {at} came twice")
+                seen[at] = 1
+                latencies.append(time.perf_counter() - since[at])
+                one.sendall(pop)
+    took = time.perf_counter() - began
+    return {"per_second": total / took, **summary(latencies)}
+
+
 def stay(options: dict[str, Any]) -> None:
     """Opens `clients` connections, each asks once; says so, and keeps them until stdin ends."""
     request, expected = item("SET", b"idle", b"x" * 64)
@@ -340,7 +402,7 @@ def main() -> int:
         if options["mode"] == "idle":
             stay(options)
             return 0
-        modes = {"load": lambda o: Load(o).run(), "churn": churn, "large": large}
+        modes = {"load": lambda o: Load(o).run(), "churn": churn, "large": large, "queue": queue}
         print(json.dumps(modes[options["mode"]](options)))
     except (OSError, WrongReply, TimeoutError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

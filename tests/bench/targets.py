@@ -97,17 +97,14 @@ def _latency(result: Json) -> Iterator[Target]:
 
     text = "p99.9 under load (50 clients, unpipelined) no worse than Envoy's"
     parts, reached = [], []
-    for command in ("SET", "GET", "mixed"):
-        found = cells(result, "core").get(f"{command} -P 1", {})
-        # A mirror beside a mirror; reads are not mirrored by either.
-        peer = ENVOY if command == "GET" else ENVOY_MIRRORING
-        if MIRRORING in found and peer in found:
-            own = found[MIRRORING]["latency_ms"]["99.9"]
-            other = found[peer]["latency_ms"]["99.9"]
-            parts.append(f"{command} {own:.2f} ms, {peer} {other:.2f} ms")
-            reached.append(own <= other)
+    for command, of in (figure(result, "tail") or {}).items():
+        parts.append(
+            f"{command} {of['own_ms']:.2f} ms, {of['peer']} {of['peer_ms']:.2f} ms: "
+            f"{of['ratio']:.2f} times ({of['low']:.2f}–{of['high']:.2f})"
+        )
+        reached.append(of["ratio"] <= 1.0)
     yield Target(text, "; ".join(parts) or "not measured", all(reached) if reached else None,
-                 "core")  # fmt: skip
+                 "tail")  # fmt: skip
 
 
 def _states(result: Json) -> Iterator[Target]:

@@ -14,6 +14,7 @@ from tests.bench.chart import chart
 from tests.bench.report import report, table
 from tests.bench.stage import DIRECT, MIRRORING, PROXY_ONLY
 from tests.bench.suites import CORE, NO_SHIFT, SHIFTED
+from tests.bench.tail import bounds_of_median
 from tests.bench.targets import Target, checklist
 
 Json = dict[str, Any]
@@ -40,6 +41,9 @@ def good() -> Json:
         "machine": {"CPU": "Some CPU", "cores": "2"},
         "suites": {
             "core": {"rows": [row(str(cell), **names) for cell in CORE]},
+            "tail": {"figures": {c: {
+                "peer": "Envoy", "own_ms": 1.9, "peer_ms": 2.0, "ratio": 0.95, "low": 0.9,
+                "high": 1.1} for c in ("SET", "GET", "mixed")}},
             "clients": {"figures": {
                 DIRECT: {c: {"50.0": 60.0} for c in ("SET", "GET")},
                 MIRRORING: {c: {"50.0": 79.0} for c in ("SET", "GET")}}},
@@ -140,8 +144,19 @@ def test_latency_over_direct_and_beside_envoy_is_told() -> None:
     result = good()
     result["suites"]["clients"]["figures"][MIRRORING]["GET"]["50.0"] = 80.5
     assert found(result, "p50 at most 20").reached is False
-    result["suites"]["core"]["rows"][0]["contenders"][MIRRORING] = contender(0.9, p999=1.1)
+    assert "SET 1.90 ms, Envoy 2.00 ms: 0.95 times (0.90–1.10)" in (
+        found(result, "p99.9 under load").figure
+    )
+    result["suites"]["tail"]["figures"]["GET"]["ratio"] = 1.01
     assert found(result, "p99.9 under load").reached is False
+
+
+@pytest.mark.parametrize(
+    ("count", "low"), [(1, 1), (5, 1), (6, 1), (9, 2), (10, 2), (12, 3), (20, 6)]
+)
+def test_the_bounds_of_a_median_are_those_of_the_sign_test(count: int, low: int) -> None:
+    values = [float(n) for n in range(count, 0, -1)]
+    assert bounds_of_median(values) == (low, count + 1 - low)
 
 
 def test_the_page_has_targets_machine_and_each_suite() -> None:

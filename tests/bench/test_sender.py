@@ -50,6 +50,36 @@ async def test_a_reply_of_another_value_ends_a_run(source: Server) -> None:
         await load.send(source.port, mode="load", work="GET", requests=4000, **SMALL)
 
 
+@pytest.mark.parametrize(("workers", "producers"), [(5, 2), (2, 5)])
+async def test_each_element_of_a_queue_comes_once(
+    source: Server, workers: int, producers: int
+) -> None:
+    said = await load.send(
+        source.port, mode="queue", workers=workers, producers=producers, requests=300
+    )
+    assert said["per_second"] > 0 and said["worst_ms"] > 0
+    assert source.cli("EXISTS", "queue") == 0
+    source.cli("RPUSH", "queue", "of somebody else")
+    with pytest.raises(load.LoadError, match="WrongReply"):
+        await load.send(
+            source.port, mode="queue", workers=workers, producers=producers, requests=300
+        )
+
+
+async def test_a_stall_shows_in_the_latency_of_all_that_was_due_meanwhile(source: Server) -> None:
+    async def stall() -> None:
+        async with asyncio.timeout(10):
+            while int(source.info("clients")["connected_clients"]) < 1 + SMALL["clients"]:
+                await asyncio.sleep(0.01)
+        source.cli("DEBUG", "SLEEP", "0.3")
+
+    options = {"mode": "load", "work": "SET", "rate": 1000, "seconds": 1.0, **SMALL, "depth": 1}
+    said, _ = await asyncio.gather(load.send(source.port, **options), stall())
+    assert said["requests"] == 1000
+    # A third of a second, and not only what each connection had under way then.
+    assert said["latency_ms"]["99.0"] > 100 and said["worst_ms"] > 250
+
+
 async def test_connections_come_and_go(source: Server) -> None:
     before = int(source.info("stats")["total_connections_received"])
     said = await load.send(source.port, mode="churn", rate=400, seconds=0.25)
