@@ -9,7 +9,6 @@ from .resp.requests cimport Request
 from .touches cimport Touches
 
 
-cdef Py_ssize_t MAX_SPLIT
 cdef Py_ssize_t WEIGHED_EACH
 
 cdef class Split
@@ -35,6 +34,7 @@ cdef class Split:
     cdef public Client client
     cdef public Fifo reads
     cdef public Py_ssize_t size
+    cdef public Py_ssize_t most
     cdef public Py_ssize_t held
     cdef Py_ssize_t _weighed
     cdef public Touches touches

@@ -88,14 +88,16 @@ class SplitRead(Op):
 
 class Split:
     """See the module's docstring. ``reads``: all of a client's from the oldest one on the secondary
-    that is not delivered; ``size``: how many; ``held``: bytes of their replies."""
+    that is not delivered; ``size``: how many, and ``most`` at
+    once; ``held``: bytes of their replies."""
 
-    __slots__ = ("_weighed", "client", "held", "reads", "size", "touches")
+    __slots__ = ("_weighed", "client", "held", "most", "reads", "size", "touches")
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.reads = Fifo()
         self.size = 0
+        self.most = MAX_SPLIT
         self.held = 0
         self._weighed = WEIGHED_EACH
         self.touches = client.plane.table.touches

@@ -2,8 +2,6 @@
 
 cimport cython
 
-cdef Py_ssize_t REMEMBERED
-
 
 @cython.final
 cdef class Touches:

@@ -6,7 +6,7 @@ from .commands.model cimport Command
 from .lane cimport Lane
 from .plane cimport Client, Plane
 from .resp.requests cimport Request
-from .split cimport MAX_SPLIT, Split
+from .split cimport Split
 
 
 cdef class Upstreams(Client):

@@ -18,7 +18,7 @@ from .op import Op
 from .places import places_of
 from .plane import Client
 from .resp.requests import Request
-from .split import MAX_SPLIT, Split
+from .split import Split
 
 if TYPE_CHECKING:
     from .pinned import Pinned
@@ -183,7 +183,7 @@ class Upstreams(Client):
 
     def _may_split(self, split: Split, lane: Lane) -> bool:
         """Whether a read may go on this lane, the primary's or the secondary's, beside others."""
-        if split.size >= MAX_SPLIT:
+        if split.size >= split.most:
             return False
         # All that is under way is of one primary, one user and one database.
         primary = self._primary

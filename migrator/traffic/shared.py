@@ -309,8 +309,10 @@ def stairs(s: SharedDraw) -> list[Step]:
     def shows(at: int) -> Callable[[Any], object]:
         def apply(reply: Any) -> object:
             least = max(seen[at:])
+            if not (reply or b"0").isdigit() or int(reply or 0) < least:
+                return Wrong(f"{least} or more, behind {seen}")
             seen[at] = max(seen[at], int(reply or 0))
-            return ANY if int(reply or 0) >= least else Wrong(f"{least} or more, behind {seen}")
+            return ANY
 
         return apply
 
