@@ -180,6 +180,26 @@ async def test_a_client_that_never_reads_is_closed_and_others_go_on(
         await until(lambda: len(proxied.proxy.sessions) == 1)
 
 
+async def test_requests_that_never_end_count_over_tls(
+    source: Server, target: Server, proxies: Proxies, served: TlsFiles, authority: Authority
+) -> None:
+    proxied = await proxies(
+        source, target, tls=Renewed(server_context, served), clients_memory_limit=10 * MEGABYTE
+    )
+    pressure = proxied.proxy.pressure
+    async with connected(*[proxied.port] * 3, tls=authority.context()) as (one, two, other):
+        for client, size in ((one, 4 * MEGABYTE), (two, 7 * MEGABYTE)):
+            client.writer.write(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n" % (size + 3))
+            client.writer.write(b"x" * size)
+            await until(lambda size=size: pressure.evicted or pressure.total >= size)
+        await until(lambda: pressure.evicted)
+        assert await other.calls("SET k v", "GET k") == [b"+OK\r\n", b"$1\r\nv\r\n"]
+        assert await two.rest() == b""
+        one.writer.write(b"end\r\n")
+        assert await one.replies(1) == [b"+OK\r\n"]
+        await until(lambda: not pressure.total)
+
+
 async def test_hanging_up_is_noticed_without_a_word_in_the_log(
     proxied: Proxied, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:

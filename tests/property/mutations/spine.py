@@ -87,7 +87,8 @@ def arrival() -> None:
 
     def patched(self: Mirror, db: int, command: Any, request: Any, *rest: Any) -> None:
         if waiting.get(id(request), settle) is None and request is kept.get(id(request)):
-            settle(request, lambda: record(self, db, command, request, *rest))
+            # Not with the entry of then (the last of them): by now the table may have let it go.
+            settle(request, lambda: record(self, db, command, request, *rest[:5]))
         else:
             record(self, db, command, request, *rest)
 
