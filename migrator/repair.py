@@ -21,6 +21,9 @@ from proxy.server import Proxy
 log = logging.getLogger("keyferry.repair")
 
 BATCH = 500
+# The first batch; and bytes of one, by the mean size of the keys in the last.
+FIRST_BATCH = 32
+BATCH_BYTES = 8 * 1024 * 1024
 # A key that was touched this often during a copy is copied under a ticket.
 PATIENCE = 2
 RETRY_S = 1.0
@@ -38,6 +41,7 @@ class Repair:
         self._mover = mover
         self._stores = stores
         self._touched: dict[Place, int] = {}
+        self._batch = FIRST_BATCH
         self._wake = asyncio.Event()
         # The fence settles while a round may be under way.
         self._turn = asyncio.Lock()
@@ -60,7 +64,7 @@ class Repair:
             await self._wake.wait()
             self._wake.clear()
             await self._proxy.unfenced()
-            places = self._proxy.table.take_owed(BATCH)
+            places = self._proxy.table.take_owed(self._batch)
             if not places:
                 continue
             try:
@@ -99,8 +103,9 @@ class Repair:
             if all(place in self.failing for place in places):
                 return
             async with self._turn:
-                for at in range(0, len(places), BATCH):
-                    await self._repair(places[at : at + BATCH])
+                while places:
+                    batch, places = places[: self._batch], places[self._batch :]
+                    await self._repair(batch)
             mirror = self._proxy.mirror
             assert mirror is not None, "a fence of this kind stands between two mirrored sides"
             await mirror.applied()
@@ -127,12 +132,19 @@ class Repair:
                 self._proxy.table.set_aside(away)
                 refused += away
                 continue
+            self._learn_size(copied)
             refused += await self._done(copied)
             for at in range(0, len(copied.touched), ALONE_AT_ONCE):
                 some = copied.touched[at : at + ALONE_AT_ONCE]
                 for more in await asyncio.gather(*map(self._touched_again, some)):
                     refused += more
         return refused
+
+    def _learn_size(self, copied: Copied) -> None:
+        """Keep what a batch takes in memory bounded: nobody knows how large the next keys are."""
+        if copied.keys:
+            fit = BATCH_BYTES * copied.keys // max(copied.size, 1)
+            self._batch = max(1, min(BATCH, 2 * self._batch, fit))
 
     async def _touched_again(self, place: Place) -> list[Place]:
         table = self._proxy.table

@@ -60,6 +60,8 @@ STRING_TYPE = 0
 PLAIN_BYTES = 64 * 1024
 # Bytes of a string that is copied in pieces: it is not in memory whole, and stops no store.
 PIECES_BYTES = 16 * 1024 * 1024
+# Bytes of strings that are in memory together, whole: beyond, they go in pieces, too.
+PAGE_BYTES = 8 * 1024 * 1024
 # Keys of a page with large values, at most.
 FEW_KEYS = 64
 
@@ -108,12 +110,17 @@ class DumpReader:
             return await self._read_dumps(db, keys)
         sizes = await self._primary.pipeline([("STRLEN", key) for key in keys], db=db)
         # Of another type, or not to be asked: an error, and no size.
-        large = [k for k, n in zip(keys, sizes, strict=True) if _is_over(n, PIECES_BYTES)]
-        plain = [
-            k
-            for k, n in zip(keys, sizes, strict=True)
-            if _is_over(n, PLAIN_BYTES) and not _is_over(n, PIECES_BYTES)
-        ]
+        large: list[bytes] = []
+        plain: list[bytes] = []
+        room = PAGE_BYTES
+        for key, size in zip(keys, sizes, strict=True):
+            if not isinstance(size, int) or size <= PLAIN_BYTES:
+                continue
+            if size > min(room, PIECES_BYTES):
+                large.append(key)
+            else:
+                plain.append(key)
+                room -= size
         if not large and not plain:
             return await self._read_dumps(db, keys)
         apart = {*large, *plain}
@@ -238,10 +245,6 @@ class TypedReader:
                 commands, loses = rebuild(snapshot, self._writes)
                 copies.append(KeyCopy(key, commands, sum(map(len, commands)), loses=loses))
         return Page((), [], [], copies)
-
-
-def _is_over(size: Any, limit: int) -> bool:
-    return isinstance(size, int) and size > limit
 
 
 def _absent(key: bytes) -> KeyCopy:
