@@ -59,7 +59,6 @@ class Pace:
         self.throttle = Throttle(nice)
         self._proxy = proxy
         self._stores = stores
-        self._turn = asyncio.Lock()
         self._under_way = 0
         self._pages = 0
         self._wishes = 0
@@ -108,19 +107,16 @@ class Pace:
     @contextlib.asynccontextmanager
     async def page(self, keys: int) -> AsyncIterator[None]:
         """Inside, a page of so many keys is moved; leaving it takes the rest that is due."""
-        # Pages of several movers at once are one large page to who waits behind them.
-        async with self._turn if self.throttle.is_careful else contextlib.nullcontext():
-            while self.throttle.wants_quiet:
-                await asyncio.sleep(TICK_S)
-            self._under_way += 1
-            self._pages += 1
-            began = time.monotonic()
-            try:
-                yield
-            finally:
-                self._under_way -= 1
-                took_s = time.monotonic() - began
-        await self._rest(took_s, keys)
+        while self.throttle.wants_quiet:
+            await asyncio.sleep(TICK_S)
+        self._under_way += 1
+        self._pages += 1
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+        await self._rest(time.monotonic() - began, keys)
 
     async def _rest(self, took_s: float, keys: int) -> None:
         share = self.throttle.share

@@ -17,9 +17,9 @@ from collections import deque
 from dataclasses import dataclass, replace
 from statistics import median
 
-LEAST_SHARE = 0.05
-# Where clients are already there when movers begin: what is too much shows only afterwards.
-FIRST_SHARE = 0.1
+LEAST_SHARE = 0.1
+# Where clients are already there when movers begin.
+FIRST_SHARE = 0.25
 # How long what a quiet window showed is believed while movers are held back.
 QUIET_FOR_S = 20.0
 # The same where they are held back as far as they can be: it may not be them.
@@ -36,7 +36,7 @@ DEEPEST_FALL = 0.3
 GROWTH = 1.15
 # Keys of a page: a store, and the event loop, serve nobody else for as long as one takes.
 PAGE_KEYS = 500
-PAGE_KEYS_BESIDE_CLIENTS = 32
+PAGE_KEYS_BESIDE_CLIENTS = 64
 # Fewer commands a second are nobody: a health check, an operator.
 CLIENTS_PER_S = 10.0
 # Clients that a slow store keeps waiting send nothing, and are there all the same.
@@ -158,14 +158,10 @@ class Throttle:
             self.reason = self._least_reason()
 
     @property
-    def is_careful(self) -> bool:
-        """Whether pages are small, and go one after another: clients wait behind each."""
-        return self.has_clients and self._nice.level is not Level.FULL
-
-    @property
     def page_keys(self) -> int:
         """How many keys to move in one go."""
-        keys = PAGE_KEYS_BESIDE_CLIENTS if self.is_careful else PAGE_KEYS
+        is_careful = self.has_clients and self._nice.level is not Level.FULL
+        keys = PAGE_KEYS_BESIDE_CLIENTS if is_careful else PAGE_KEYS
         limit = self._nice.keys_per_second
         return keys if limit is None else min(keys, max(1, limit // PAGES_PER_LIMIT))
 
