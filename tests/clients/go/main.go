@@ -481,6 +481,8 @@ func monitor() {
 	// A monitor of this client is deaf behind its first read timeout.
 	watching := connect(func(options *redis.Options) { options.ReadTimeout = -1 })
 	watching.Monitor(ctx, lines).Start()
+	// It does not wait for the answer, and what comes before that is not monitored.
+	same(<-lines, "OK", "MONITOR")
 	seen := make(chan int, 1)
 	go func() {
 		n := 0
