@@ -3,6 +3,11 @@
 Owns one verification. A key counts as different only when it was watched, all
 effects were applied, nobody touched it, both event feeds were heard out, and a
 second look says the same; so there are no false alarms (design, section 1).
+
+Nothing is missed either. A key that was not written since the walk began was there all the while,
+on one side at least, so that the walk met it. What was written since it was compared is compared
+again at the end (`proxy.noted` says why that is enough). A walk follows its database where SWAPDB
+brings it.
 """
 
 from __future__ import annotations
@@ -10,8 +15,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from migrator.bulk import ReplyError
 from migrator.copy import Comparer, Difference
@@ -20,10 +27,13 @@ from migrator.marker import KEY as MARKER
 from migrator.mover import Alone, Mover
 from migrator.pace import Pace
 from migrator.stores import Store
-from proxy.keytable import Place, place_of
+from proxy.keytable import Place, db_and_key, place_of
+from proxy.mirror import Mirror
+from proxy.noted import MOST, Noted
 from proxy.pieces import KEY as PIECES
 from proxy.sent import MirrorAway
 from proxy.server import Proxy
+from proxy.sides import Side
 
 log = logging.getLogger("keyferry.verify")
 
@@ -38,6 +48,11 @@ ALONE_AT_ONCE = 16
 # A mirror that is so far behind belongs to a store that hangs.
 HANGS_MS = 1000.0
 SAMPLES_KEPT = 20
+# A SCAN that SWAPDB has come across is done again so often.
+SCANS = 100
+
+# Keys of one database, by its number when the walk began; None: there are no more.
+Queue = asyncio.Queue[tuple[int, list[bytes]] | None]
 
 
 @dataclass
@@ -84,22 +99,22 @@ class Verification:
         self._mover = mover
         self._pace = pace
         self._primary = proxy.primary
+        self._noted = Noted()
+        # Counted as different already.
+        self._differing: set[Place] = set()
 
     async def run(self) -> bool:
         """Whether all that was compared is equal. Raises VerificationAborted."""
+        mirror = self._proxy.mirror
+        if mirror is None:
+            raise VerificationAborted("there is no mirror")
         started = time.monotonic()
-        primary, secondary = self._stores[self._primary], self._stores[self._primary.other]
         try:
-            here, there = await primary.refresh(), await secondary.refresh()
-            self.progress.keys_total = here.keys
-            if self.sample is not None:
-                self.progress.keys_total = min(self.sample, here.keys)
-            dbs = sorted(here.keys_by_db.keys() | there.keys_by_db.keys())
-            queue: asyncio.Queue[tuple[int, list[bytes]] | None] = asyncio.Queue(WORKERS)
-            async with asyncio.TaskGroup() as group:
-                for worker in range(WORKERS):
-                    group.create_task(self._work(queue, worker, started), name="verify")
-                group.create_task(self._feed_work(queue, dbs), name="verify scan")
+            if self.sample is None:
+                mirror.noted = self._noted
+            await self._walk(started)
+            if self._proxy.mirror is not mirror:
+                raise VerificationAborted("the primary has changed")
         except (ConnectionError, ReplyError) as error:
             raise VerificationAborted(str(error)) from error
         except ExceptionGroup as group_error:
@@ -110,61 +125,129 @@ class Verification:
             while isinstance(first, ExceptionGroup):
                 first = first.exceptions[0]
             raise VerificationAborted(str(first)) from group_error
+        finally:
+            mirror.noted = None
         return self.progress.mismatches == 0
 
-    async def _feed_work(
-        self, queue: asyncio.Queue[tuple[int, list[bytes]] | None], dbs: Sequence[int]
+    async def _walk(self, started: float) -> None:
+        """Every key once, and what was written meanwhile once more."""
+        progress = self.progress
+        primary, secondary = self._stores[self._primary], self._stores[self._primary.other]
+        here, there = await primary.refresh(), await secondary.refresh()
+        progress.keys_total = here.keys
+        if self.sample is not None:
+            progress.keys_total = min(self.sample, here.keys)
+        dbs = sorted(here.keys_by_db.keys() | there.keys_by_db.keys())
+        await self._settle(self._every_page(dbs), started)
+        written = self._noted.close()
+        if written:
+            await self._settle(self._pages_of(written), None)
+
+    async def _settle(
+        self, pages: AsyncIterator[tuple[int, list[bytes]]], started: float | None
     ) -> None:
-        handed = 0
-        for db in dbs:
-            async for keys in self._pages(db):
-                await queue.put((db, keys))
-                handed += len(keys)
-                if self.sample is not None and handed >= self.sample:
-                    break
+        """Compare all these. `started`: keys are counted, in a walk that began then."""
+        queue: Queue = asyncio.Queue(WORKERS)
+        async with asyncio.TaskGroup() as group:
+            for worker in range(WORKERS):
+                group.create_task(self._work(queue, worker, started), name="verify")
+            group.create_task(self._feed_work(queue, pages), name="verify scan")
+
+    async def _feed_work(self, queue: Queue, pages: AsyncIterator[tuple[int, list[bytes]]]) -> None:
+        async for page in pages:
+            await queue.put(page)
         for _ in range(WORKERS):
             await queue.put(None)
 
-    async def _pages(self, db: int) -> AsyncIterator[list[bytes]]:
-        """Every key of either side: all of the primary's, then those only the secondary has."""
+    async def _every_page(self, dbs: Sequence[int]) -> AsyncIterator[tuple[int, list[bytes]]]:
+        handed = 0
+        for db in dbs:
+            async for keys in self._pages(db):
+                yield db, keys
+                handed += len(keys)
+                if self.sample is not None and handed >= self.sample:
+                    break
+
+    async def _pages(self, first: int) -> AsyncIterator[list[bytes]]:
+        """Every key of either side: all of the primary's, then those only the secondary has.
+
+        If not all that is written is remembered any more, all of the secondary's: one that has come
+        into being on the primary may have been missed there.
+        """
         for side in (self._primary, self._primary.other):
-            bulk = await self._stores[side].connection("verify-scan")
-            other = await self._stores[self._primary].connection("verify-scan")
             cursor = 0
             while True:
-                most = self._stores[side].info.keys_of(PAGE_BYTES, SCAN_COUNT)
-                count = min(most, self._pace.page_keys)
-                answer = await bulk.call("SCAN", cursor, "COUNT", count, db=db)
-                cursor = int(answer[0])
-                keys = [k for k in answer[1] if k != PIECES and (db or k != MARKER)]
-                if side is not self._primary and keys:
-                    exist = await other.pipeline([(b"EXISTS", key) for key in keys], db=db)
-                    keys = [key for key, has in zip(keys, exist, strict=True) if has != 1]
+                cursor, keys = await self._scan(first, side, cursor)
                 if keys:
                     yield keys
                 if cursor == 0:
                     break
 
+    async def _scan(self, first: int, side: Side, cursor: int) -> tuple[int, list[bytes]]:
+        """The next cursor, and the keys of one page that are to be compared."""
+        noted, table = self._noted, self._proxy.table
+        for _ in range(SCANS):
+            swaps, db = noted.swaps, noted.db_now(first)
+            if table.unapplied_everywhere:
+                await self._mirror().applied()
+            bulk = await self._stores[side].connection("verify-scan")
+            answer = await bulk.call("SCAN", cursor, "COUNT", self._page_keys(side), db=db)
+            keys = [key for key in answer[1] if not _is_own(first, key) and not _is_own(db, key)]
+            if side is not self._primary and keys and not noted.is_closed:
+                bulk = await self._stores[self._primary].connection("verify-scan")
+                exist = await bulk.pipeline([(b"EXISTS", key) for key in keys], db=db)
+                keys = [key for key, has in zip(keys, exist, strict=True) if has != 1]
+            if table.is_closed:
+                # A SWAPDB may be executed already, and not answered.
+                await self._opened()
+            if noted.swaps == swaps:
+                return int(answer[0]), keys
+        raise VerificationAborted("databases change places all the time")
+
+    async def _opened(self) -> None:
+        """Whatever holds up everybody is done."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._proxy.table.when_open(
+            lambda: None if future.done() else future.set_result(None), is_first=True
+        )
+        await future
+
+    async def _pages_of(self, places: Iterable[Place]) -> AsyncIterator[tuple[int, list[bytes]]]:
+        left = iter(places)
+        while some := list(islice(left, self._page_keys(self._primary))):
+            by_db: defaultdict[int, list[bytes]] = defaultdict(list)
+            for place in some:
+                db, key = db_and_key(place)
+                if place not in self._differing and not _is_own(db, key):
+                    by_db[db].append(key)
+            for db, keys in by_db.items():
+                yield db, keys
+
+    def _page_keys(self, side: Side) -> int:
+        most = self._stores[side].info.keys_of(PAGE_BYTES, SCAN_COUNT)
+        return min(most, self._pace.page_keys)
+
     async def _work(
         self,
-        queue: asyncio.Queue[tuple[int, list[bytes]] | None],
+        queue: Queue,
         worker: int,
-        started: float,
+        started: float | None,
     ) -> None:
         comparer = Comparer(
             await self._stores[0].connection(f"verify-{worker}"),
             await self._stores[1].connection(f"verify-{worker}"),
         )
         while (page := await queue.get()) is not None:
-            db, keys = page
+            first, keys = page
             async with self._pace.page(len(keys)):
-                await self._settle_page(comparer, db, keys)
-            progress = self.progress
-            progress.keys_checked += len(keys)
+                await self._settle_page(comparer, first, keys)
             self._proxy.stats.verify_keys += len(keys)
-            progress.keys_per_second = progress.keys_checked / (time.monotonic() - started)
+            if started is not None:
+                progress = self.progress
+                progress.keys_checked += len(keys)
+                progress.keys_per_second = progress.keys_checked / (time.monotonic() - started)
 
-    async def _settle_page(self, comparer: Comparer, db: int, keys: list[bytes]) -> None:
+    async def _settle_page(self, comparer: Comparer, first: int, keys: list[bytes]) -> None:
         """Compare until every key of the page is known to be equal, or different."""
         left = keys
         suspects: dict[bytes, str] = {}
@@ -174,11 +257,12 @@ class Verification:
             if self._proxy.primary is not self._primary:
                 raise VerificationAborted("the primary has changed")
             if rounds > PATIENCE:
-                await self._compare_each_alone(comparer, db, left)
+                await self._compare_each_alone(comparer, first, left)
                 return
             if rounds > 1:
                 # Give the repair, and whoever writes, a moment.
                 await asyncio.sleep(0.01 * rounds)
+            db = self._noted.db_now(first)
             unsure, found = await self._compare(comparer, db, left)
             differing = {difference.key: difference.what for difference in found}
             again = [
@@ -194,9 +278,7 @@ class Verification:
     ) -> tuple[list[bytes], list[Difference]]:
         """One look: (keys that were touched or are unproven, differences of the others)."""
         table = self._proxy.table
-        mirror = self._proxy.mirror
-        if mirror is None:
-            raise MirrorAway("there is no mirror")
+        mirror = self._mirror()
         lease = table.watch([place_of(db, key) for key in keys])
         try:
             untouched = self._untouched(lease.touched, db, keys)
@@ -205,6 +287,7 @@ class Verification:
             if found:
                 await self._hear_out()
             sure = set(self._untouched(lease.touched, db, untouched))
+            self._are_equal(db, sure.difference(each.key for each in found))
         finally:
             lease.end()
         unsure = [key for key in keys if key not in sure]
@@ -221,22 +304,21 @@ class Verification:
         places = ((key, place_of(db, key)) for key in keys)
         return [key for key, place in places if place not in touched and place not in unproven]
 
-    async def _compare_each_alone(self, comparer: Comparer, db: int, keys: list[bytes]) -> None:
+    async def _compare_each_alone(self, comparer: Comparer, first: int, keys: list[bytes]) -> None:
         """Some at once: each waits for answers most of the time, and nobody for another's."""
         left = iter(keys)
 
         async def work() -> None:
             for key in left:
-                await self._compare_alone(comparer, db, key)
+                await self._compare_alone(comparer, first, key)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(ALONE_AT_ONCE, len(keys))):
                 group.create_task(work(), name="verify alone")
 
-    async def _compare_alone(self, comparer: Comparer, db: int, key: bytes) -> None:
+    async def _compare_alone(self, comparer: Comparer, first: int, key: bytes) -> None:
         """Compare a key that is written all the time: its writers wait for one look."""
         table = self._proxy.table
-        place = place_of(db, key)
         deadline = time.monotonic() + 30.0
         looks = 0
         patience_s = 0.1
@@ -244,8 +326,14 @@ class Verification:
             if self._proxy.is_fenced:
                 await asyncio.sleep(0.02)
                 continue
+            db = self._noted.db_now(first)
             try:
-                async with Alone(table, place) as ticket, asyncio.timeout(patience_s):
+                async with (
+                    Alone(table, place_of(db, key)) as ticket,
+                    asyncio.timeout(patience_s),
+                ):
+                    if db != self._noted.db_now(first):
+                        continue  # While it waited.
                     found = await self._look_alone(comparer, db, key, ticket)
             except TimeoutError:
                 # Clients must not wait for a store that hangs; a large value takes its time.
@@ -271,9 +359,7 @@ class Verification:
         """Under a ticket: the differences, or None if the key was touched all the same."""
         table = self._proxy.table
         place = place_of(db, key)
-        mirror = self._proxy.mirror
-        if mirror is None:
-            raise MirrorAway("there is no mirror")
+        mirror = self._mirror()
         if place in table.unproven:
             # A key whose every write has it copied is never proven for long.
             copied = await self._mover.copy_held(db, key, "verify", ticket)
@@ -289,9 +375,24 @@ class Verification:
             found = await comparer.compare(db, [key])
             if found:
                 await self._hear_out()
-            return None if place in lease.touched else found
+            if place in lease.touched:
+                return None
+            if not found:
+                self._are_equal(db, [key])
+            return found
         finally:
             lease.end()
+
+    def _are_equal(self, db: int, keys: Iterable[bytes]) -> None:
+        """These were found equal, and nobody has touched them up to now."""
+        if self._noted.places:
+            self._noted.compared([place_of(db, key) for key in keys])
+
+    def _mirror(self) -> Mirror:
+        mirror = self._proxy.mirror
+        if mirror is None:
+            raise MirrorAway("there is no mirror")
+        return mirror
 
     def _mismatch(self, db: int, key: bytes, what: str) -> bool:
         """A certain difference. True: it is being repaired, and must be looked at again."""
@@ -302,6 +403,13 @@ class Verification:
             log.warning("a key of db %d differs (%s): it is copied again", db, what)
             return True
         progress.mismatches += 1
+        if len(self._differing) < MOST:
+            self._differing.add(self._noted.first_name(place_of(db, key)))
         if len(progress.examples) < SAMPLES_KEPT:
             progress.examples.append(f"db {db} {key[:64]!r}: {what}")
         return False
+
+
+def _is_own(db: int, key: bytes) -> bool:
+    """Whether it is a key of Keyferry's, which is not compared."""
+    return key == PIECES or (not db and key == MARKER)

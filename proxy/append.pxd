@@ -19,6 +19,7 @@ cdef class AppendLog(Log):
     cdef public object copied_instead
     cdef public list owed_flushes
     cdef public object refusal
+    cdef public object noted
     cdef public object _bracket
     cdef public Lane _lane
     cdef public object _step

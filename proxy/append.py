@@ -21,6 +21,7 @@ from .databases import Databases
 from .keytable import Entry, KeyTable, Place, place_of
 from .lane import Lane
 from .log import Log
+from .noted import Noted
 from .pieces import SentPieces
 from .places import hides_inputs, written_places
 from .resp.encoder import encode_command
@@ -68,6 +69,8 @@ class AppendLog(Log):
         self.copied_instead: Counter[str] = Counter()
         self.owed_flushes: list[int | None] = []
         self.refusal: str | None = None
+        # Of the verification that runs.
+        self.noted: Noted | None = None
         self._bracket = bracket
         self._lane: Lane | None = None
         # Effects of the step that is being appended.
@@ -105,7 +108,11 @@ class AppendLog(Log):
             self._copy_instead(command.name)
             self._mark_written(db, command, request)
             return
-        if command.moves_data and (table.is_everything_unproven or hides_inputs(command, request)):
+        if command.moves_data and (
+            table.is_everything_unproven
+            or (self.noted is not None and self.noted.is_closed)
+            or hides_inputs(command, request)
+        ):
             self._mark_written(db, command, request)
             return
         rule = command.effect
@@ -218,6 +225,8 @@ class AppendLog(Log):
             return False
         self.lag_bytes += size
         self.lag_operations += 1
+        if self.noted is not None:
+            self.noted.written(places)
         return True
 
     @contextlib.contextmanager
@@ -274,6 +283,8 @@ class AppendLog(Log):
             table.mark_everything_unproven()
             return
         table.swap(a, b)
+        if self.noted is not None:
+            self.noted.swapped(a, b)
         table.unapplied_everywhere += 1
         self.lag_operations += 1
         lane.send(SentSwap(self, time.monotonic()), raw)
