@@ -25,6 +25,7 @@ COMPILED = (
     "proxy.resp.dumps",
     "proxy.resp.parser",
     "proxy.writing",
+    "proxy.tlswire",
     "proxy.op",
     "proxy.fifo",
     "proxy.counts",

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from .tls import TlsFiles, to_store
+from .tlswire import TlsWire, as_protocol, as_transport
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
@@ -132,19 +134,39 @@ class Endpoint:
         loop = asyncio.get_running_loop()
         if self.path is not None:
             return await loop.create_unix_connection(protocol_factory, self.path)
-        transport, protocol = await loop.create_connection(
-            protocol_factory,
-            self.host,
-            self.port,
-            ssl=to_store(self.tls).context() if self.is_tls else None,
-            server_hostname=self.tls_name if self.is_tls else None,
-            ssl_handshake_timeout=TLS_HANDSHAKE_SECONDS if self.is_tls else None,
+        if not self.is_tls:
+            made = await loop.create_connection(protocol_factory, self.host, self.port)
+            _tune(made[0])
+            return made
+        protocol = protocol_factory()
+        wire = TlsWire(
+            to_store(self.tls).context(),
+            lambda: protocol,
+            server_hostname=self.tls_name or self.host,
         )
-        raw = transport.get_extra_info("socket")
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A store that lost power never says goodbye; an idle connection would believe in it.
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        return transport, protocol
+        try:
+            transport, _ = await loop.create_connection(
+                lambda: as_protocol(wire), self.host, self.port
+            )
+            _tune(transport)
+            try:
+                async with asyncio.timeout(TLS_HANDSHAKE_SECONDS):
+                    await wire.handshaken
+            except TimeoutError:
+                raise TimeoutError(f"no TLS handshake in {TLS_HANDSHAKE_SECONDS:g} s") from None
+        except ssl.SSLError:
+            raise  # The store is being told why.
+        except BaseException:
+            wire.abort()
+            raise
+        return as_transport(wire), protocol
+
+
+def _tune(transport: asyncio.BaseTransport) -> None:
+    raw = transport.get_extra_info("socket")
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # A store that lost power never says goodbye; an idle connection would believe in it.
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def _credentials(parts: SplitResult) -> tuple[str | None, str | None]:

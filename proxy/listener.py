@@ -18,14 +18,13 @@ from collections.abc import Callable
 from typing import Any
 
 from .tls import Renewed
+from .tlswire import TlsWire, as_protocol
 
 log = logging.getLogger("keyferry.tls")
 
 BACKLOG = 4096
 # From the accepted connection to the end of the handshake.
 HANDSHAKE_S = 10.0
-# How long a client may take to say goodbye, too.
-SHUTDOWN_S = 5.0
 # More handshakes at once are not begun: they wait in the system's backlog.
 MAX_HANDSHAKES = 512
 # The first byte of every TLS connection, and of no command.
@@ -132,22 +131,30 @@ class TlsListener:
                 if first != HANDSHAKE:
                     self._turn_away(accepted, address, first)
                     return
-                # From here on the socket is the transport's.
-                await self._loop.connect_accepted_socket(
-                    self._make_protocol,
-                    accepted,
-                    ssl=self._tls.context(),
-                    ssl_handshake_timeout=HANDSHAKE_S,
-                    ssl_shutdown_timeout=SHUTDOWN_S,
-                )
+                await self._shake(accepted, address)
         except TimeoutError:
             self._refused(address, "no TLS handshake in time")
-        except ssl.SSLError as error:
-            # PEER_DID_NOT_RETURN_A_CERTIFICATE, TLSV1_ALERT_UNKNOWN_CA, UNSUPPORTED_PROTOCOL, …
-            self._refused(address, getattr(error, "verify_message", "") or error.reason or "failed")
         except OSError as error:
             code = error.errno
             self._refused(address, os.strerror(code) if code else "the client hung up")
+
+    async def _shake(self, accepted: socket.socket, address: Any) -> None:
+        wire = TlsWire(self._tls.context(), self._make_protocol, server_side=True)
+        try:
+            # From here on the socket is the transport's.
+            await self._loop.connect_accepted_socket(lambda: as_protocol(wire), accepted)
+            await wire.handshaken
+        except ssl.SSLError as error:
+            # PEER_DID_NOT_RETURN_A_CERTIFICATE, TLSV1_ALERT_UNKNOWN_CA, UNSUPPORTED_PROTOCOL, …
+            self._refused(address, getattr(error, "verify_message", "") or error.reason or "failed")
+            try:
+                # It counts among the handshakes until the client has heard why.
+                await wire.wait_gone()
+            finally:
+                wire.abort()
+        except BaseException:
+            wire.abort()
+            raise
 
     async def _first_byte(self, accepted: socket.socket) -> bytes:
         """What the client says first, left where it is; empty if it hung up."""

@@ -123,8 +123,6 @@ class Proxy(Plane):
         self._idle: dict[tuple[Side, User, int], list[Lane]] = {}
         self._retry_at: dict[tuple[Side, User, int, int], float] = {}
         self._server: asyncio.Server | TlsListener | None = None
-        # Whether clients come with TLS: such a connection cannot be half closed.
-        self.is_tls = False
         self._ticking: asyncio.Task[None] | None = None
         self._last_client_id = 0
 
@@ -133,7 +131,6 @@ class Proxy(Plane):
     async def listen(self, host: str, port: int, tls: Renewed | None = None) -> int:
         """Serve clients; returns the port (useful when 0 was asked for). Raises OSError."""
         await self.learn_auth()
-        self.is_tls = tls is not None
         self._server = await listen(
             lambda: cast(asyncio.Protocol, Session(self)), host, port, tls,
             on_refused=lambda: self.stats.client_error("tls"),

@@ -122,7 +122,7 @@ class Session(Upstreams):
         self.run()
         if self.waiter is not None:
             self.waiter.hung_up()
-        return not self.is_closed and not self.proxy.is_tls
+        return not self.is_closed
 
     def pause_writing(self) -> None:
         self._is_slow = True
