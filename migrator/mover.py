@@ -60,6 +60,13 @@ def both(one: Copied, other: Copied) -> Copied:
     )
 
 
+def _nothing_of(place: Place) -> Copied:
+    """A copy that was not made, of a key that was touched."""
+    nothing: asyncio.Future[list[CopyFailure]] = asyncio.get_running_loop().create_future()
+    nothing.set_result([])
+    return Copied(nothing, [place], [], 0, 0)
+
+
 class Alone(Ticket):
     """A ticket of a mover: nothing else goes on with the key inside ``async with``.
 
@@ -162,7 +169,8 @@ class Mover:
             lease.end()
         for key in page.large:
             bulk = await self._primary(purpose)
-            copied = both(copied, await self._copy_large(db, key, mirror, bulk))
+            async with self._piecewise:
+                copied = both(copied, await self._copy_pieces(db, key, mirror, bulk))
         return copied
 
     async def copy_alone(self, db: int, key: bytes, purpose: str) -> Copied:
@@ -176,79 +184,91 @@ class Mover:
         reader = await self.reader(purpose)
         place = place_of(db, key)
         if self.proxy.is_fenced:
-            nothing: asyncio.Future[list[CopyFailure]] = asyncio.get_running_loop().create_future()
-            nothing.set_result([])
-            return Copied(nothing, [place], [], 0, 0)
+            return _nothing_of(place)
         async with Alone(table, place) as ticket:
-            return await self._copy_held(db, key, ticket, mirror, reader, purpose)
+            copied = await self._copy_held(db, key, ticket, mirror, reader)
+        if copied is not None:
+            return copied
+        bulk = await self._primary(purpose)
+        # The turn first, the ticket then: writers of this string wait for no other one's copy.
+        async with self._piecewise:
+            if self.proxy.is_fenced:
+                return _nothing_of(place)
+            async with Alone(table, place) as ticket:
+                return await self._copy_pieces(db, key, mirror, bulk, ticket)
 
     async def copy_held(self, db: int, key: bytes, purpose: str, ticket: Alone) -> Copied:
-        """Copy a key of which the caller has a ticket. Raises as :meth:`copy`."""
+        """Copy a key of which the caller has a ticket. Raises as :meth:`copy`.
+
+        It comes back as touched if it goes in pieces, and another one's are under way.
+        """
         mirror = self._mirror()
         reader = await self.reader(purpose)
-        return await self._copy_held(db, key, ticket, mirror, reader, purpose)
+        copied = await self._copy_held(db, key, ticket, mirror, reader)
+        if copied is not None:
+            return copied
+        bulk = await self._primary(purpose)
+        # Whoever has the turn may be waiting for this ticket.
+        if self._piecewise.locked():
+            return _nothing_of(place_of(db, key))
+        async with self._piecewise:
+            return await self._copy_pieces(db, key, mirror, bulk, ticket)
 
     async def _copy_held(
-        self, db: int, key: bytes, ticket: Alone, mirror: Mirror, reader: Reader, purpose: str
-    ) -> Copied:
+        self, db: int, key: bytes, ticket: Alone, mirror: Mirror, reader: Reader
+    ) -> Copied | None:
+        """None: it is better copied in pieces."""
         lease = self.proxy.table.watch((place_of(db, key),), own=ticket)
         try:
             page = await reader.read(db, [key])
-            if not page.large:
-                return self._append(mirror, db, page, lease)
+            return None if page.large else self._append(mirror, db, page, lease)
         finally:
             lease.end()
-        return await self._copy_large(db, key, mirror, await self._primary(purpose), ticket)
 
     async def _primary(self, purpose: str) -> Bulk:
         return await self.stores[self.proxy.primary].connection(purpose)
 
-    async def _copy_large(
+    async def _copy_pieces(
         self, db: int, key: bytes, mirror: Mirror, bulk: Bulk, ticket: Alone | None = None
     ) -> Copied:
-        """Copy a string in pieces. Its writers wait for it only where ``ticket`` is given.
+        """Copy a string in pieces, in its turn. Its writers wait only where ``ticket`` is given.
 
         As exact as any copy: the step that makes it the key is appended if nobody touched it from
         before the first piece was read. Raises as :meth:`copy`.
         """
         table = self.proxy.table
         place = place_of(db, key)
-        async with self._piecewise:
-            lease = table.watch((place,), own=ticket)
+        lease = table.watch((place,), own=ticket)
+        try:
+            pieces = mirror.begin_pieces(db)
             try:
-                pieces = mirror.begin_pieces(db)
-                try:
-                    await self._send_pieces(db, key, mirror, bulk, pieces, lease, ticket is None)
-                    has_pexpiretime = not isinstance(
-                        (await bulk.pipeline([("PEXPIRETIME", key)], db=db))[0], Exception
-                    )
-                    [expiry] = await read_expiries(bulk, db, [key], has_pexpiretime)
-                    # From here to the append nothing is awaited.
-                    if mirror is not self.proxy.mirror:
-                        raise MirrorAway("the mirror has changed its direction")
-                    if lease.touched:
-                        mirror.append_piece(pieces, None)
-                        nothing: asyncio.Future[list[CopyFailure]] = (
-                            asyncio.get_running_loop().create_future()
-                        )
-                        nothing.set_result([])
-                        return Copied(nothing, [place], [], 0, 0)
-                    if expiry == GONE:
-                        mirror.append_piece(pieces, None)
-                        commands = [pack((b"UNLINK", key))]
-                    else:
-                        commands = [pack((b"RENAME", PIECES, key))]
-                        if expiry != NO_EXPIRY:
-                            commands.append(pack((b"PEXPIREAT", key, expiry)))
-                    copy = KeyCopy(key, commands, pieces.length)
-                    future = mirror.append_copies(db, [copy], pieces=pieces)
-                    return Copied(future, [], [], 1, pieces.length)
-                except BaseException:
-                    # What is there of it is removed by the repair: the primary has no such key.
-                    table.mark_unproven(place_of(db, PIECES))
-                    raise
-            finally:
-                lease.end()
+                await self._send_pieces(db, key, mirror, bulk, pieces, lease, ticket is None)
+                has_pexpiretime = not isinstance(
+                    (await bulk.pipeline([("PEXPIRETIME", key)], db=db))[0], Exception
+                )
+                [expiry] = await read_expiries(bulk, db, [key], has_pexpiretime)
+                # From here to the append nothing is awaited.
+                if mirror is not self.proxy.mirror:
+                    raise MirrorAway("the mirror has changed its direction")
+                if lease.touched:
+                    mirror.append_piece(pieces, None)
+                    return _nothing_of(place)
+                if expiry == GONE:
+                    mirror.append_piece(pieces, None)
+                    commands = [pack((b"UNLINK", key))]
+                else:
+                    commands = [pack((b"RENAME", PIECES, key))]
+                    if expiry != NO_EXPIRY:
+                        commands.append(pack((b"PEXPIREAT", key, expiry)))
+                copy = KeyCopy(key, commands, pieces.length)
+                future = mirror.append_copies(db, [copy], pieces=pieces)
+                return Copied(future, [], [], 1, pieces.length)
+            except BaseException:
+                # What is there of it is removed by the repair: the primary has no such key.
+                table.mark_unproven(place_of(db, PIECES))
+                raise
+        finally:
+            lease.end()
 
     async def _send_pieces(
         self,

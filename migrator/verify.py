@@ -16,8 +16,9 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 from migrator.bulk import ReplyError
@@ -283,7 +284,9 @@ class Verification:
         try:
             untouched = self._untouched(lease.touched, db, keys)
             await mirror.applied()
-            found = await comparer.compare(db, untouched)
+            found = await comparer.compare(
+                db, untouched, lambda key: place_of(db, key) not in lease.touched
+            )
             if found:
                 await self._hear_out()
             sure = set(self._untouched(lease.touched, db, untouched))
@@ -330,11 +333,13 @@ class Verification:
             try:
                 async with (
                     Alone(table, place_of(db, key)) as ticket,
-                    asyncio.timeout(patience_s),
+                    asyncio.timeout(patience_s) as patience,
                 ):
                     if db != self._noted.db_now(first):
                         continue  # While it waited.
-                    found = await self._look_alone(comparer, db, key, ticket)
+                    found = await self._look_alone(
+                        comparer, db, key, ticket, partial(_anew, patience, patience_s)
+                    )
             except TimeoutError:
                 # Clients must not wait for a store that hangs; a large value takes its time.
                 mirror = self._proxy.mirror
@@ -344,6 +349,7 @@ class Verification:
                 patience_s = min(patience_s * 2, 1.0)
                 continue
             if found is None:
+                await asyncio.sleep(0.005)
                 continue
             if not found:
                 return
@@ -354,7 +360,12 @@ class Verification:
         self.progress.examples.append(f"db {db} {key[:64]!r}: it cannot be copied")
 
     async def _look_alone(
-        self, comparer: Comparer, db: int, key: bytes, ticket: Alone
+        self,
+        comparer: Comparer,
+        db: int,
+        key: bytes,
+        ticket: Alone,
+        goes_on: Callable[[bytes], bool],
     ) -> list[Difference] | None:
         """Under a ticket: the differences, or None if the key was touched all the same."""
         table = self._proxy.table
@@ -367,12 +378,14 @@ class Verification:
                 if failure.is_away:
                     raise MirrorAway(failure.error)
                 return [Difference(key, failure.error)]
+            if copied.touched:
+                return None
         lease = table.watch((place,), own=ticket)
         try:
             await mirror.applied()
             if place in table.unproven:
                 return None
-            found = await comparer.compare(db, [key])
+            found = await comparer.compare(db, [key], goes_on)
             if found:
                 await self._hear_out()
             if place in lease.touched:
@@ -413,3 +426,9 @@ class Verification:
 def _is_own(db: int, key: bytes) -> bool:
     """Whether it is a key of Keyferry's, which is not compared."""
     return key == PIECES or (not db and key == MARKER)
+
+
+def _anew(patience: asyncio.Timeout, seconds: float, key: bytes) -> bool:
+    """A store that answers does not hang, however large the value is."""
+    patience.reschedule(asyncio.get_running_loop().time() + seconds)
+    return True

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from migrator.bulk import Bulk, Command, ReplyError
-from migrator.copy import Comparer, make_reader
+from migrator.copy import Comparer, comparer, make_reader
 from migrator.copy.difference import differences
 from migrator.copy.snapshot import Hash, Snapshot
 from tests.bulks import opened
@@ -274,3 +274,68 @@ async def test_no_keys_have_no_differences(source: Server, target: Server) -> No
         assert await Comparer(a, b).compare(0, []) == []
         reader: Any = await make_reader(a, b)
         assert await copies_of(reader, 0, []) == []
+
+
+LARGE = bytes(range(256)) * 16
+# (name, what happens on the target alone, what is said of it)
+PLANTED_IN_LARGE: list[tuple[str, Commands, str]] = [
+    ("nothing", [], ""),
+    ("first byte", [("SETRANGE", "k", 0, "x")], "value (4096 and 4096 bytes)"),
+    ("last byte", [("SETRANGE", "k", 4095, "x")], "value (4096 and 4096 bytes)"),
+    ("longer", [("APPEND", "k", "x")], "value (4096 and 4097 bytes)"),
+    ("small", [("SET", "k", "x", "PXAT", NEAR)], "value (4096 and 1 bytes)"),
+    ("missing", [("DEL", "k")], "absent on target"),
+    ("type", [("DEL", "k"), ("RPUSH", "k", LARGE), ("PEXPIREAT", "k", NEAR)], "type: string, list"),
+    ("expiry", [("PEXPIREAT", "k", NEAR + 200)], "expiry"),
+    ("no expiry", [("PERSIST", "k")], "expiry"),
+    ("within the tolerance", [("PEXPIREAT", "k", NEAR + 40)], ""),
+]
+
+
+@pytest.mark.parametrize("piece", [1000, 1024, 4096])
+@pytest.mark.parametrize(("change", "said"), [each[1:] for each in PLANTED_IN_LARGE])
+async def test_large_strings_are_compared_in_pieces_and_never_dumped(
+    source: Server,
+    target: Server,
+    change: Commands,
+    said: str,
+    piece: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(comparer, "LARGE_BYTES", 4000)
+    monkeypatch.setattr(comparer, "PIECE", piece)
+    async with opened(source, target) as (a, b):
+        for bulk in (a, b):
+            await run(bulk, [("SET", "k", LARGE, "PXAT", NEAR), ("SET", "other", "v")])
+            await run(bulk, [("CONFIG", "RESETSTAT")])
+        await run(b, change)
+        keys = [b"other", b"k"]
+        for one, two in ((a, b), (b, a)):
+            found = await Comparer(one, two).compare(0, keys)
+            assert [difference.key for difference in found] == ([b"k"] if said else [])
+        [*found] = await Comparer(a, b).compare(0, keys)
+        assert not said or found[0].what.startswith(said)
+    # Of the other key, and of the probe.
+    for server in (source, target):
+        assert "calls=6," in server.info("commandstats")["cmdstat_dump"]
+
+
+async def test_a_large_string_expires_between_its_pieces_and_is_no_difference(
+    source: Server, target: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparer, "LARGE_BYTES", 4000)
+    monkeypatch.setattr(comparer, "PIECE", 1000)
+    async with opened(source, target) as (a, b):
+        for bulk in (a, b):
+            await run(bulk, [("SET", "k", LARGE, "PX", 40)])
+        looks = 0
+
+        def goes_on(key: bytes) -> bool:
+            nonlocal looks
+            looks += 1
+            while looks == 2 and source.cli("EXISTS", key):
+                pass
+            return True
+
+        assert await Comparer(a, b).compare(0, [b"k"], goes_on) == []
+        assert looks >= 2

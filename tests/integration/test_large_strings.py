@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from migrator import mover
+from migrator import mover, verify
 from migrator.bulk import Bulk
-from migrator.copy import reader
+from migrator.copy import comparer, reader
 from proxy.pieces import KEY
 from tests.integration.clients import until
 from tests.integration.keyferry import Migration
@@ -177,3 +178,86 @@ async def test_another_type_has_come_since_the_size_was_asked_for(
     await migration.start()
     await equal(migration)
     assert migration.target.cli("LRANGE", "k", 0, -1) == [b"a", b"b"]
+
+
+async def test_a_copy_waits_for_another_ones_pieces_and_its_writers_do_not(
+    migration: Migration, pieces: Pieces
+) -> None:
+    for key in ("k", "hot"):
+        migration.source.cli("SET", key, VALUE)
+    client = await migration.client()
+    await migration.mirroring()
+    copying = migration.controller.copying
+    assert copying is not None
+    its = copying.mover
+    copies: list[asyncio.Task[mover.Copied]] = []
+
+    async def write() -> None:
+        copies.append(asyncio.create_task(its.copy_alone(0, b"hot", "test")))
+        await until(lambda: its._piecewise._waiters, "it waits for its turn")
+        assert await client.call("APPEND", "hot", "x") == len(VALUE) + 1
+
+    pieces.before[pieces.read + 3] = write
+    await (await its.copy_alone(0, b"k", "test")).acknowledged
+    copied = await copies[0]
+    assert await copied.acknowledged == [] and copied.keys == 1
+    await equal(migration)
+
+
+@pytest.fixture
+def compared_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparer, "LARGE_BYTES", 20_000)
+    monkeypatch.setattr(comparer, "PIECE", PIECE)
+
+
+# Of both sides, for one look.
+LOOK = 2 * 11
+
+
+@pytest.mark.usefixtures("compared_in_pieces")
+async def test_a_client_writes_between_two_pieces_of_a_comparison_and_it_begins_again(
+    migration: Migration, pieces: Pieces
+) -> None:
+    migration.source.cli("SET", "k", VALUE)
+    client = await migration.client()
+    await migration.mirroring()
+    pieces.read = 0
+
+    async def write() -> None:
+        await client.call("APPEND", "k", "x")
+
+    pieces.before[5] = write
+    assert (await migration.verify())["passed"]
+    # The first look, as far as it came, the next, and once more at the end: it was written.
+    assert LOOK < pieces.read <= 6 + LOOK
+
+
+@pytest.mark.usefixtures("compared_in_pieces")
+async def test_a_large_string_that_differs_is_found_and_mended(
+    migration: Migration, pieces: Pieces
+) -> None:
+    migration.source.cli("SET", "k", VALUE)
+    await migration.mirroring()
+    migration.target.cli("SETRANGE", "k", len(VALUE) - 1, "x")
+    result = await migration.verify()
+    assert result["passed"] is False and result["mismatches"] == 1
+    assert (await migration.verify(repair=True))["passed"]
+    await equal(migration)
+
+
+@pytest.mark.usefixtures("compared_in_pieces")
+async def test_a_large_string_is_compared_alone_for_as_long_as_its_pieces_come(
+    migration: Migration, pieces: Pieces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than clients would wait for a store that answers nothing."""
+    monkeypatch.setattr(verify, "PATIENCE", 0)
+    migration.source.cli("SET", "k", VALUE)
+    await migration.mirroring()
+    pieces.read = 0
+
+    async def late() -> None:
+        await asyncio.sleep(0.03)
+
+    pieces.before.update(dict.fromkeys(range(1, LOOK + 1, 2), late))
+    assert (await migration.verify())["passed"]
+    assert pieces.read == LOOK
