@@ -21,6 +21,7 @@ from .dialect import LAST_COMMON_TYPE, Reads, learn_reads
 from .difference import differences, expiry_difference
 from .expiry import GONE, read_dumps, read_expiries, time_ms
 from .footer import body_of, version_of
+from .reader import FEW_KEYS
 from .snapshot import Snapshot, read_snapshots
 
 # Bytes of a string that is read in pieces, and of these.
@@ -57,7 +58,8 @@ class Comparer:
                 await learn_reads(self._stores[1]),
             )
         found: list[Difference] = []
-        large = await self._large(db, keys)
+        # Where they are many they are small, or nobody else is there: to ask would cost an eighth.
+        large = await self._large(db, keys) if len(keys) <= FEW_KEYS else {}
         if large:
             keys = [key for key in keys if key not in large]
         unsettled: Sequence[bytes] = keys

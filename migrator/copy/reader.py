@@ -62,8 +62,9 @@ PLAIN_BYTES = 64 * 1024
 PIECES_BYTES = 16 * 1024 * 1024
 # Bytes of strings that are in memory together, whole: beyond, they go in pieces, too.
 PAGE_BYTES = 8 * 1024 * 1024
-# Keys of a page with large values, at most.
-FEW_KEYS = 64
+# Keys of a page with large values, or beside clients, at most: SCAN may give more than it is asked
+# for.
+FEW_KEYS = 128
 
 
 class Reader(Protocol):
