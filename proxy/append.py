@@ -47,6 +47,9 @@ from .sides import Side
 log = logging.getLogger("keyferry.mirror")
 
 _SAME = Check.SAME
+# Bytes of a request from which on no effect is made of it: that takes two copies more of it in
+# memory. Its keys are copied, large strings in pieces.
+MOST_MADE_ANEW = 16 * 1024 * 1024
 
 
 class AppendLog(Log):
@@ -125,6 +128,9 @@ class AppendLog(Log):
                 self.append(db, request.raw, places, frame, command.name, moved, at)
             else:
                 self.append_request(db, request, places, frame, command.name, at, entry)
+            return
+        if request.end - request.start > MOST_MADE_ANEW:
+            self._mark_written(db, command, request)
             return
         value = parse(frame)
         try:

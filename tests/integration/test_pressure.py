@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from proxy.append import MOST_MADE_ANEW
 from proxy.resp import encode_command
 from tests.integration.clients import Client, until
 from tests.integration.keyferry import Process, differences, stopped
@@ -170,6 +171,7 @@ async def test_a_big_value_takes_no_more_than_twice_its_size(
 ) -> None:
     """KEYFERRY_BIG_MB=512 is the largest that stores take."""
     size = SIZE_MB * MEGABYTE
+    assert size > MOST_MADE_ANEW
     # Room for it in the mirror's log: else it is not mirrored but copied, as any big key.
     process, memory = await started(make_process, **{"mirror-buffer-bytes": f"{2 * SIZE_MB}mb"})
     if is_mirrored:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from proxy.append import MOST_MADE_ANEW
 from proxy.mirror import Mirror
 from proxy.resp import encode_command
 from proxy.sent import MirrorAway
@@ -294,6 +295,18 @@ async def test_past_its_bound_the_log_drops_effects_and_marks_their_keys_once(
             assert await client.call("SET new 1") == b"+OK\r\n"
             await proxied.applied()
         assert target.cli("GET", "new") == b"1"
+
+
+async def test_a_large_request_is_mirrored_as_it_is_or_its_key_is_copied(mirrored: Proxied) -> None:
+    large = "x" * MOST_MADE_ANEW
+    async with mirrored.client() as client:
+        assert await client.call(f"SET k {large}") == b"+OK\r\n"
+        assert not unproven(mirrored)
+        # What it did would have to be made anew, with a time that does not depend on when.
+        assert await client.call(f"SET k2 {large} PX 1000000") == b"+OK\r\n"
+        assert unproven(mirrored) == {b"k2"}
+    await mirrored.applied()
+    assert mirrored.target.cli("STRLEN", "k") == MOST_MADE_ANEW
 
 
 @pytest.mark.parametrize("line", ["FLUSHALL", "FLUSHDB"])
