@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from migrator.bulk import Bulk, ReplyError, pack
@@ -23,7 +23,7 @@ from proxy.keytable import KeyTable, Lease, Place, Ticket, db_and_key, place_of
 from proxy.mirror import Mirror
 from proxy.pieces import KEY as PIECES
 from proxy.pieces import SentPieces
-from proxy.resp.dumps import restores
+from proxy.resp.dumps import restores, sets
 from proxy.sent import CopyFailure, MirrorAway
 from proxy.server import Proxy
 
@@ -330,4 +330,16 @@ class Mover:
         future = mirror.append_copies(db, usable, (kept, raw))
         for failure in refused:
             self.proxy.table.mark_unproven(failure.place)
-        return Copied(future, list(touched), refused, len(kept) + len(usable), size)
+        copied = Copied(future, list(touched), refused, len(kept) + len(usable), size)
+        if page.strings:
+            kept, raw, size = sets(page.strings, page.values, keys)
+            if kept:
+                made = mirror.append_strings(db, kept, raw)
+                strings = Copied(made, [], [], len(kept), size)
+                # Most pages hold nothing else.
+                copied = (
+                    both(copied, strings)
+                    if copied.keys
+                    else replace(strings, touched=copied.touched, refused=refused)
+                )
+        return copied

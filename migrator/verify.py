@@ -196,8 +196,13 @@ class Verification:
             keys = [key for key in answer[1] if not _is_own(first, key) and not _is_own(db, key)]
             if side is not self._primary and keys and not noted.is_closed:
                 bulk = await self._stores[self._primary].connection("verify-scan")
-                exist = await bulk.pipeline([(b"EXISTS", key) for key in keys], db=db)
-                keys = [key for key, has in zip(keys, exist, strict=True) if has != 1]
+                # Most often there are all of them: that is one question.
+                [count] = await bulk.pipeline([(b"EXISTS", *keys)], db=db)
+                if count == len(keys):
+                    keys = []
+                else:
+                    exist = await bulk.pipeline([(b"EXISTS", key) for key in keys], db=db)
+                    keys = [key for key, has in zip(keys, exist, strict=True) if has != 1]
             if table.is_closed:
                 # A SWAPDB may be executed already, and not answered.
                 await self._opened()

@@ -38,6 +38,7 @@ from .sent import (
     SentEffect,
     SentFlush,
     SentSelect,
+    SentStrings,
     SentSwap,
     joined,
     sent_effect,
@@ -331,6 +332,23 @@ class AppendLog(Log):
         self.lag_bytes += len(raw)
         self.lag_operations += total
         self._lane.send_batch([batch] * total, raw)
+        self._lane.hasten()
+        return batch.future
+
+    def append_strings(
+        self, db: int, keys: Sequence[bytes], raw: bytes
+    ) -> asyncio.Future[list[CopyFailure]]:
+        """Send one command that makes all of ``keys``, else as :meth:`append_copies`."""
+        if not self.is_connected:
+            raise MirrorAway(f"the mirror to the {self.side.label} is not connected")
+        assert self._lane is not None
+        self._to_database(self._lane, db)
+        places = [place_of(db, key) for key in keys] if db else keys
+        number = self.table.copies_appended(places)
+        batch = SentStrings(self, places, number, None, len(raw), 1, time.monotonic())
+        self.lag_bytes += len(raw)
+        self.lag_operations += 1
+        self._lane.send(batch, raw)
         self._lane.hasten()
         return batch.future
 

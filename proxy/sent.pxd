@@ -60,3 +60,7 @@ cdef class SentCopies(Op):
     cdef public object errors
     cdef public object pieces
     cdef public object future
+
+
+cdef class SentStrings(SentCopies):
+    pass

@@ -328,14 +328,10 @@ class SentCopies(Op):
         failed: dict[int, bytes] = {}
         for index, frame in self.errors:
             failed.setdefault(index if owners is None else owners[index], frame)
-        return [
-            CopyFailure(
-                self.places[at],
-                frame[1:].strip().decode(errors="replace"),
-                is_away_error(frame),
-            )
-            for at, frame in failed.items()
-        ]
+        return [self._failure(self.places[at], frame) for at, frame in failed.items()]
+
+    def _failure(self, place: Place, frame: bytes) -> CopyFailure:
+        return CopyFailure(place, frame[1:].strip().decode(errors="replace"), is_away_error(frame))
 
     def lost(self) -> None:
         if self.index == self.total:
@@ -348,6 +344,16 @@ class SentCopies(Op):
         if not self.future.done():
             self.future.set_exception(MirrorAway("the mirror's connection was lost"))
             self.future.exception()
+
+
+class SentStrings(SentCopies):
+    """Copies of several keys by one command: if it is refused, none of them was made."""
+
+    __slots__ = ()
+
+    def _failures(self) -> list[CopyFailure]:
+        [(_, frame)] = self.errors
+        return [self._failure(place, frame) for place in self.places]
 
 
 def sent_places(op: Op) -> list[Place]:

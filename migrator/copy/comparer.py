@@ -15,7 +15,7 @@ from typing import Any
 
 from migrator.bulk import Bulk, ReplyError
 from migrator.slices import Slices
-from proxy.resp.dumps import unequal
+from proxy.resp.dumps import plain_strings, unequal
 
 from .dialect import LAST_COMMON_TYPE, Reads, learn_reads
 from .difference import differences, expiry_difference
@@ -23,6 +23,7 @@ from .expiry import GONE, read_dumps, read_expiries, time_ms
 from .footer import body_of, version_of
 from .reader import FEW_KEYS
 from .snapshot import Snapshot, read_snapshots
+from .strings import STRING_TYPE, Strings, read_strings
 
 # Bytes of a string that is read in pieces, and of these.
 LARGE_BYTES = 1024 * 1024
@@ -43,6 +44,7 @@ class Comparer:
         self._stores = (a, b)
         self._labels = labels
         self._dialects: tuple[Reads, Reads] | None = None
+        self._strings = Strings()
 
     async def compare(
         self, db: int, keys: Sequence[bytes], goes_on: Callable[[bytes], bool] = lambda key: True
@@ -63,6 +65,8 @@ class Comparer:
         if large:
             keys = [key for key in keys if key not in large]
         unsettled: Sequence[bytes] = keys
+        if len(keys) > FEW_KEYS and self._strings.are_most:
+            unsettled = keys = await self._compare_strings(db, keys)
         if keys and self._dialects[0].can_dump and self._dialects[1].can_dump:
             unsettled = await self._compare_dumps(db, keys, found)
         if unsettled:
@@ -70,6 +74,18 @@ class Comparer:
         for key in large:
             found += await self._compare_large(db, key, goes_on)
         return found
+
+    async def _compare_strings(self, db: int, keys: Sequence[bytes]) -> Sequence[bytes]:
+        """Settles strings that do not expire and are the same; returns the other keys."""
+        a, b = await asyncio.gather(
+            *(
+                read_strings(store, db, keys, reads)
+                for store, reads in zip(self._stores, self._known(), strict=True)
+            )
+        )
+        others = [key for key, x, y in zip(keys, a, b, strict=True) if x is None or x != y]
+        self._strings.saw(len(keys) - len(others), len(keys))
+        return others
 
     async def _large(self, db: int, keys: Sequence[bytes]) -> dict[bytes, None]:
         """Strings that are large on either side."""
@@ -120,6 +136,8 @@ class Comparer:
                 for store, reads in zip(self._stores, self._known(), strict=True)
             )
         )
+        if not self._strings.are_most:
+            self._strings.saw(plain_strings(a_payloads, a_expiries, STRING_TYPE), len(keys))
         unsettled: list[bytes] = []
         for i in unequal(a_payloads, b_payloads, a_expiries, b_expiries, LAST_COMMON_TYPE):
             key, a_ms, b_ms = keys[i], a_expiries[i], b_expiries[i]

@@ -64,6 +64,8 @@ class Reads:
     can_dump: bool
     modules: frozenset[bytes]
     """Names of what is loaded: types of their own need the same modules on both sides."""
+    counts_expiries: bool
+    """`expires` in its `INFO keyspace` is exact at that moment: it is Redis or Valkey itself."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,16 @@ async def learn_reads(store: Bulk) -> Reads:
     Unknown commands and missing rights are answers. Raises BulkClosed, and ReplyError when the
     store is not itself (LOADING and the like).
     """
-    pexpiretime, hpexpiretime, dump, modules = await _ask(
-        store, [("PEXPIRETIME", _NO_KEY), _HPEXPIRETIME, ("DUMP", _NO_KEY), _MODULES]
+    pexpiretime, hpexpiretime, dump, modules, info = await _ask(
+        store,
+        [("PEXPIRETIME", _NO_KEY), _HPEXPIRETIME, ("DUMP", _NO_KEY), _MODULES, ("INFO", "server")],
     )
     return Reads(
         has_pexpiretime=not isinstance(pexpiretime, ReplyError),
         has_field_ttl=not isinstance(hpexpiretime, ReplyError),
         can_dump=not isinstance(dump, ReplyError),
         modules=_names(modules),
+        counts_expiries=not isinstance(info, ReplyError) and not _other_versions(info),
     )
 
 
@@ -152,6 +156,13 @@ async def _ask(store: Bulk, asks: list[_Ask]) -> list[Any]:
         if isinstance(reply, ReplyError) and reply.code not in ("ERR", "NOPERM"):
             raise reply
     return replies
+
+
+def _other_versions(info: bytes) -> set[bytes]:
+    """Versions by which other engines tell themselves from the Redis they are compatible with."""
+    names = {line.partition(b":")[0] for line in info.splitlines()}
+    known = (b"redis_version", b"valkey_version", b"gcc_version")
+    return {name for name in names if name.endswith(b"_version")}.difference(known)
 
 
 def _names(modules: Any) -> frozenset[bytes]:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from migrator.bulk import Bulk, ReplyError, pack
 from migrator.slices import Slices
-from proxy.resp.dumps import GONE, kind_of, not_plain
+from proxy.resp.dumps import GONE, kind_of, not_plain, plain_strings, split_strings
 
 from .dialect import MODULE_TYPES, REWRITTEN_VERSION, Reads, Writes, learn_reads, learn_writes
 from .expiry import read_dumps
@@ -22,6 +22,7 @@ from .footer import version_of, with_version
 from .modules import MODULE_OF_TYPE, have_rules, is_time_series, type_name
 from .rebuild import rebuild
 from .snapshot import read_snapshots
+from .strings import STRING_TYPE, Strings, read_strings
 
 
 @dataclass(slots=True)
@@ -52,9 +53,11 @@ class Page:
     """All others."""
     large: list[bytes] = field(default_factory=list)
     """Strings that were not read: they are better copied in pieces."""
+    strings: list[bytes] = field(default_factory=list)
+    """Keys that one MSET of `values` makes: strings that do not expire."""
+    values: list[bytes] = field(default_factory=list)
 
 
-STRING_TYPE = 0
 # Bytes of a string from which on DUMP costs more than a look at its size: a store compresses it,
 # and goes over it once more for its checksum, as does the one that takes it.
 PLAIN_BYTES = 64 * 1024
@@ -105,10 +108,11 @@ class DumpReader:
         self._ways: dict[bytes, str | None] = {}
         # Of these kinds every payload goes as it is.
         self._plain: set[int] = set()
+        self._strings = Strings()
 
     async def read(self, db: int, keys: Sequence[bytes]) -> Page:
         if not self._asks_sizes and len(keys) > FEW_KEYS:
-            return await self._read_dumps(db, keys)
+            return await self._read_many(db, keys)
         sizes = await self._primary.pipeline([("STRLEN", key) for key in keys], db=db)
         # Of another type, or not to be asked: an error, and no size.
         large: list[bytes] = []
@@ -132,8 +136,26 @@ class DumpReader:
         page.large += large
         return page
 
+    async def _read_many(self, db: int, keys: Sequence[bytes]) -> Page:
+        """As strings that do not expire, as long as most of them are."""
+        if not self._strings.are_most:
+            return await self._read_dumps(db, keys)
+        found = await read_strings(self._primary, db, keys, self._reads)
+        strings, values, large, others = split_strings(keys, found, self._most)
+        self._strings.saw(len(strings), len(keys))
+        if self._most < PIECES_BYTES:
+            # What the secondary would refuse is no matter of pieces.
+            others += large
+            large = []
+        page = await self._read_dumps(db, others) if others else Page((), [], [], [])
+        page.strings, page.values = strings, values
+        page.large += large
+        return page
+
     async def _read_dumps(self, db: int, keys: Sequence[bytes]) -> Page:
         payloads, expiries = await read_dumps(self._primary, db, keys, self._reads.has_pexpiretime)
+        if not self._strings.are_most:
+            self._strings.saw(plain_strings(payloads, expiries, STRING_TYPE), len(keys))
         others = not_plain(payloads, expiries, self._plain, self._most)
         if not others:
             return Page(keys, payloads, expiries, [])

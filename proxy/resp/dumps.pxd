@@ -26,6 +26,16 @@ cpdef list not_plain(list payloads, list expiries, object plain, Py_ssize_t max_
                size=Py_ssize_t, expiry=cython.longlong, when=bytes, is_touched=bint)
 cpdef tuple restores(object keys, list payloads, list expiries, object touched)
 
+@cython.locals(count=Py_ssize_t, index=Py_ssize_t, view=charp)
+cpdef Py_ssize_t plain_strings(list payloads, list expiries, Py_ssize_t type_byte)
+
+@cython.locals(key=bytes, strings=list, kept=list, larger=list, others=list, index=Py_ssize_t)
+cpdef tuple split_strings(object keys, list values, Py_ssize_t max_bytes)
+
+@cython.locals(key=bytes, value=bytes, kept=list, pieces=list, total=Py_ssize_t, index=Py_ssize_t,
+               size=Py_ssize_t, is_touched=bint)
+cpdef tuple sets(object keys, list values, object touched)
+
 @cython.locals(found=list, index=Py_ssize_t)
 cpdef list unequal(list left, list right, list left_expiries, list right_expiries, Py_ssize_t last_common_type)
 

@@ -1,7 +1,7 @@
 """Pages of keys on their way from store to store: what asks for them, and what restores them.
 
-Bytes and values in, bytes out. Owns the wire form of DUMP with its expiry, and of RESTORE, for
-many keys at once: a page has no object per key. Which payload another store takes is not known
+Bytes and values in, bytes out. Owns the wire form of DUMP with its expiry, of RESTORE, and of MSET,
+for many keys at once: a page has no object per key. Which payload another store takes is not known
 here, it is an argument.
 
 This module is hot: see `window` for how it is written, and `dumps.pxd` for its C types.
@@ -180,6 +180,69 @@ def restores(
         pieces.append(_LENGTHS[size] if size < 256 else header(size))
         pieces.append(payload)
         pieces.append(b"\r\n$7\r\nREPLACE\r\n$6\r\nABSTTL\r\n")
+    return kept, b"".join(pieces), total
+
+
+def plain_strings(payloads: list[Any], expiries: list[int], type_byte: int) -> int:
+    """How many of a page of dumps are strings, by their `type_byte`, that do not expire."""
+    count = 0
+    for index, payload in enumerate(payloads):
+        if type(payload) is bytes and expiries[index] == NO_EXPIRY:
+            view = payload
+            if view[0] == type_byte:
+                count += 1
+    return count
+
+
+def split_strings(
+    keys: Sequence[bytes], values: list[Any], max_bytes: int
+) -> tuple[list[bytes], list[bytes], list[bytes], list[bytes]]:
+    """What MGET answered, as (keys of strings, their values, larger ones, keys without a value)."""
+    strings: list[bytes] = []
+    kept: list[bytes] = []
+    larger: list[bytes] = []
+    others: list[bytes] = []
+    for index, key in enumerate(keys):
+        value = values[index]
+        if type(value) is not bytes:
+            others.append(key)
+        elif len(value) > max_bytes:
+            larger.append(key)
+        else:
+            strings.append(key)
+            kept.append(value)
+    return strings, kept, larger, others
+
+
+def sets(
+    keys: Sequence[bytes], values: list[bytes], touched: Collection[Any]
+) -> tuple[list[bytes], bytes, int]:
+    """One MSET of all keys that are not `touched`.
+
+    Returns (those keys, the command's wire form, the values' bytes).
+    """
+    kept: list[bytes] = []
+    pieces: list[bytes] = [b""]
+    total = 0
+    index = 0
+    is_touched = bool(touched)
+    for key in keys:
+        value = values[index]
+        index += 1
+        if is_touched and key in touched:
+            continue
+        kept.append(key)
+        size = len(key)
+        pieces.append(_LENGTHS[size] if size < 256 else header(size))
+        pieces.append(key)
+        size = len(value)
+        total += size
+        pieces.append(_LENGTHS[size] if size < 256 else header(size))
+        pieces.append(value)
+    if not kept:
+        return kept, b"", 0
+    pieces[0] = b"*%d\r\n$4\r\nMSET" % (2 * len(kept) + 1)
+    pieces.append(b"\r\n")
     return kept, b"".join(pieces), total
 
 

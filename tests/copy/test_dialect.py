@@ -8,7 +8,7 @@ import pytest
 
 from migrator.bulk import Bulk, ReplyError
 from migrator.copy import make_reader
-from migrator.copy.dialect import Writes, learn_reads, learn_writes
+from migrator.copy.dialect import Writes, _other_versions, learn_reads, learn_writes
 from migrator.copy.footer import version_of
 from migrator.copy.reader import DumpReader, TypedReader
 from proxy.endpoint import Endpoint
@@ -131,3 +131,19 @@ async def test_open_uses_the_url(target: Server) -> None:
     assert await bulk.call("ACL", "WHOAMI") == b"mover"
     bulk.close()
     await bulk.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("line", "is_other"),
+    [
+        (b"valkey_version:9.1.0", False),
+        (b"gcc_version:12.2.0", False),
+        (b"dragonfly_version:df-v1.30.0", True),
+        (b"kvrocks_version:2.9.0", True),
+    ],
+)
+def test_engines_that_only_speak_as_redis_are_known_by_a_version_of_their_own(
+    line: bytes, is_other: bool
+) -> None:
+    info = b"# Server\r\nredis_version:7.2.4\r\n" + line + b"\r\nprocess_id:1\r\n"
+    assert bool(_other_versions(info)) is is_other

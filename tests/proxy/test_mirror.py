@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from proxy.append import MOST_MADE_ANEW
+from proxy.keytable import place_of
 from proxy.mirror import Mirror
 from proxy.resp import encode_command
 from proxy.sent import MirrorAway
@@ -176,6 +177,34 @@ async def test_a_copy_that_the_target_refuses_leaves_the_key_unproven(mirrored: 
     )
     assert [(failure.place, failure.is_away) for failure in failures] == [(b"bad", False)]
     assert unproven(mirrored) == {b"bad"} and table.drops([b"bad"])
+
+
+@pytest.mark.parametrize("db", [0, 2])
+async def test_strings_of_one_command_are_all_made_or_all_unproven(
+    mirrored: Proxied, db: int
+) -> None:
+    table, mirror, target = mirrored.proxy.table, mirrored.mirror, mirrored.target
+    assert mirror is not None
+    keys = [b"a", b"b", b"c"]
+    places = [place_of(db, key) for key in keys]
+    good = encode_command(b"MSET", *(word for key in keys for word in (key, b"value")))
+    async with mirrored.client() as client:  # The target is known to have this database.
+        await client.calls(f"SELECT {db}", "SET else 1")
+    await mirrored.applied()
+    for place in places:
+        table.mark_unproven(place)
+    assert await mirror.append_strings(db, keys, good) == []
+    assert not unproven(mirrored)
+    assert target.cli("MGET", *keys, db=db) == [b"value"] * 3
+    failures = await mirror.append_strings(db, keys, encode_command(b"MSET", *keys, b"v", b"w"))
+    assert [(failure.place, failure.is_away) for failure in failures] == [
+        (place, False) for place in places
+    ]
+    assert unproven(mirrored) == set(places)
+    target.cli("CONFIG", "SET", "maxmemory", 1)
+    assert all(failure.is_away for failure in await mirror.append_strings(db, keys, good))
+    assert mirror.refusal is not None and mirror.refusal.startswith("OOM")
+    assert mirror.lag_bytes == mirror.lag_operations == 0 and not table.entries
 
 
 @pytest.mark.parametrize("line", ["SUNIONSTORE dst src", "RENAME src dst", "COPY src dst"])

@@ -15,9 +15,12 @@ from proxy.resp.dumps import (
     ask_dumps,
     kind_of,
     not_plain,
+    plain_strings,
     replies_of,
     restores,
+    sets,
     split_dumps,
+    split_strings,
     unequal,
 )
 from proxy.resp.values import ReplyError
@@ -141,3 +144,25 @@ def test_equal_bytes_settle_what_they_can(a: Any, b: Any, is_sure: bool) -> None
 
 def test_expiries_that_differ_are_not_settled() -> None:
     assert unequal([payload()] * 2, [payload()] * 2, [5, NO_EXPIRY], [6, NO_EXPIRY], COMMON) == [0]
+
+
+@given(KEYS, st.data())
+def test_untouched_strings_are_set_by_one_command(keys: list[bytes], data: st.DataObject) -> None:
+    values = [data.draw(st.binary(max_size=300)) for _ in keys]
+    touched = set(data.draw(st.lists(st.sampled_from(keys)))) if keys else set()
+    kept, wire, size = sets(keys, values, touched)
+    mine = [each for each in zip(keys, values, strict=True) if each[0] not in touched]
+    assert kept == [key for key, _ in mine]
+    assert size == sum(len(value) for _, value in mine)
+    assert wire == (encode_command(b"MSET", *(w for pair in mine for w in pair)) if mine else b"")
+
+
+def test_strings_are_told_from_what_is_larger_and_what_is_none() -> None:
+    keys = [b"a", b"b", b"c", b"d", b"e"]
+    values = [b"", None, b"12345", b"1234", ReplyError("ERR")]
+    assert split_strings(keys, values, 4) == ([b"a", b"d"], [b"", b"1234"], [b"c"], [b"b", b"e"])
+
+
+def test_strings_that_do_not_expire_are_counted() -> None:
+    payloads = [payload(), payload(type_=4), None, payload(b"y"), ReplyError("ERR"), payload()]
+    assert plain_strings(payloads, [NO_EXPIRY, NO_EXPIRY, GONE, 5, NO_EXPIRY, NO_EXPIRY], 0) == 2
