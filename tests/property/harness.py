@@ -25,6 +25,7 @@ from migrator.demo.comparison import compare
 from migrator.demo.instance import COMMAND, Instance
 from migrator.errors import KeyferryError, Refused
 from migrator.traffic import WHOLE, Application, Counts, World, known_to
+from migrator.traffic.draw import DATABASES
 from proxy.endpoint import Endpoint
 from tests.property.mutations import MUTATIONS
 from tests.servers import Server
@@ -206,11 +207,16 @@ async def migrate(
     seed: str,
     families: frozenset[str] = WHOLE,
     keys: int = 30_000,
+    strings: int = 0,
     commands: int = 0,
     seconds: float = 20.0,
     mutation: str | None = None,
 ) -> Outcome:
-    """The whole of it. Raises nothing of the product's: a step that fails is a problem."""
+    """The whole of it. Raises nothing of the product's: a step that fails is a problem.
+
+    `strings`: so many more, which nobody writes, in each database. Where they are most of the keys
+    Keyferry reads whole pages as strings.
+    """
     outcome = Outcome(seed)
     for server in (source, target):
         for user, password in LOGINS:
@@ -226,6 +232,9 @@ async def migrate(
     families = known_to(families, source.engine.version, target.engine.version)
     world = World.of_keys(CLIENTS, keys, families=families)
     await world.load(stores[0])
+    for db in DATABASES if strings else ():
+        words = (word for at in range(strings) for word in (f"beside:{at}", at))
+        await stores[0].call("MSET", *words, db=db)
     instance = Instance(
         source.url, target.url, directory, command=command, environment=environment,
         # Clients are there all the while, and it is not the pace that is looked at.

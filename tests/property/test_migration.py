@@ -44,7 +44,9 @@ async def test_a_migration_between_the_engines_found_loses_nothing(
     source: Server, target: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seed = new_seed()
-    outcome = await migrate(source, target, tmp_path, seed=seed, keys=10_000, seconds=4.0)
+    outcome = await migrate(
+        source, target, tmp_path, seed=seed, keys=10_000, strings=20_000, seconds=4.0
+    )
     with capsys.disabled():
         print(f"\n{source.engine} -> {target.engine}, {outcome}")
     assert not outcome.problems
