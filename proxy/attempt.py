@@ -291,11 +291,11 @@ class Attempt(Ticket):
 
     def _missed(self, part: Part, questions: Sequence[bytes | None]) -> None:
         waiter = part.waiter
+        if waiter.form.waits is Waits.GROUP:
+            # It may have made the consumer: a later try, too, on another store or anew.
+            self._record(part, b"*-1\r\n")
         if self.place is not None:
             return
-        if waiter.form.waits is Waits.GROUP:
-            # It may have made the consumer.
-            self._record(part, b"*-1\r\n")
         if questions:
             known = [question for question in questions if question is not None]
             waiter.know_last_ids(with_last_ids(waiter.request, known))

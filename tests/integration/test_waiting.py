@@ -146,6 +146,30 @@ async def test_a_flip_changes_nothing_for_who_waits(migration: Migration) -> Non
         assert await migration.differences() == []
 
 
+async def test_a_later_try_that_finds_nothing_makes_the_consumer_on_both_sides(
+    migration: Migration,
+) -> None:
+    """First in vain on the source, where that may make none; then in vain on the target."""
+    client, reader = await migration.client(), await migration.client()
+    await client.call("XGROUP", "CREATE", "s", "g", "$", "MKSTREAM")
+    await migration.verified()
+    reader.send("XREADGROUP", "GROUP", "g", "c", "BLOCK", 0, "STREAMS", "s", ">")
+    await waits_in_the_proxy(migration)
+    await migration.cutover()
+    client.send("MULTI")
+    client.send("XADD", "s", "1-1", "f", "v")
+    client.send("XREADGROUP", "GROUP", "g", "other", "STREAMS", "s", ">")
+    client.send("EXEC")
+    assert [await client.reply() for _ in range(4)][3][1] == [[b"s", [[b"1-1", [b"f", b"v"]]]]]
+    await waits_in_the_proxy(migration)
+    await migration.settled()
+    assert len(migration.target.cli("XINFO", "CONSUMERS", "s", "g")) == 2
+    assert await migration.differences() == []
+    await client.call("XADD", "s", "2-1", "f", "v")
+    assert await reader.reply() == [[b"s", [[b"2-1", [b"f", b"v"]]]]]
+    assert await migration.differences() == []
+
+
 @pytest.mark.parametrize("where", [waits_in_the_store, waits_in_the_proxy])
 async def test_who_leaves_while_it_waits_takes_nothing(
     migration: Migration, where: Callable[..., Awaitable[None]]
