@@ -46,6 +46,7 @@ async def pair(name: str) -> AsyncIterator[tuple[Server, Server, Callable[[], An
 
 async def copy(run: Run) -> Json:
     figures = {**await small(run), **await large_keys(run)}
+    figures["large_mb_plain"] = (await large_keys(run, compresses=False))["large_mb"]
     async with pair("beside") as (source, target, between), between() as instance:
         figures |= await beside.beside_clients(run, source, target, instance)
     f = figures
@@ -54,6 +55,7 @@ async def copy(run: Run) -> Json:
         [f"verify, {run.keys:,} strings of 64 B", f"{f['verify_keys']:,.0f} keys/s"],
         [f"backfill, {f['large_bytes'] / 1e9:.2f} GB of large keys of six types",
          f"{f['large_mb']:,.0f} MB/s"],
+        ["the same, with rdbcompression off on the source", f"{f['large_mb_plain']:,.0f} MB/s"],
         *beside.rows(f),
         ["RSS of Keyferry behind all copies of small keys", f"{f['resident'] / 2**20:.0f} MiB"],
     ]  # fmt: skip
@@ -109,10 +111,13 @@ async def small(run: Run) -> Json:
     }
 
 
-async def large_keys(run: Run) -> Json:
+async def large_keys(run: Run, compresses: bool = True) -> Json:
+    """`compresses`: the source compresses what it dumps, as stores do by default."""
     async with pair("large") as (source, _, between):
         run.tell("laying down large keys")
         size = await fill_large(source, run.large_bytes)
+        if not compresses:
+            source.cli("CONFIG", "SET", "rdbcompression", "no")
         async with between() as instance:
             process.forget_peak(instance.pid)
             began = time.perf_counter()
