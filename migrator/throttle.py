@@ -107,7 +107,7 @@ class _Bounds:
 
 _BOUNDS = {
     Level.FULL: _Bounds(1.0, float("inf")),
-    Level.NORMAL: _Bounds(1.0, 1.7),
+    Level.NORMAL: _Bounds(1.0, 1.5),
     Level.GENTLE: _Bounds(0.25, 1.25),
 }
 

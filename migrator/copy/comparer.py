@@ -65,7 +65,7 @@ class Comparer:
         if large:
             keys = [key for key in keys if key not in large]
         unsettled: Sequence[bytes] = keys
-        if len(keys) > FEW_KEYS and self._strings.are_most:
+        if len(keys) > 1 and self._strings.are_most:
             unsettled = keys = await self._compare_strings(db, keys)
         if keys and self._dialects[0].can_dump and self._dialects[1].can_dump:
             unsettled = await self._compare_dumps(db, keys, found)

@@ -126,11 +126,13 @@ class DumpReader:
             else:
                 plain.append(key)
                 room -= size
+        # What is asked for one by one may be what a page has been refused for.
+        read = self._read_dumps if self._asks_sizes else self._read_many
         if not large and not plain:
-            return await self._read_dumps(db, keys)
+            return await read(db, keys)
         apart = {*large, *plain}
         others = [key for key in keys if key not in apart]
-        page = await self._read_dumps(db, others) if others else Page((), [], [], [])
+        page = await read(db, others) if others else Page((), [], [], [])
         if plain:
             page.copies += (await self._typed.read(db, plain)).copies
         page.large += large

@@ -15,6 +15,8 @@ from .dialect import Reads
 from .expiry import NO_EXPIRY, read_expiries
 
 STRING_TYPE = 0
+# Fewer keys say nothing of those to come.
+SAMPLE = 16
 _INFO = b"*2\r\n$4\r\nINFO\r\n$8\r\nkeyspace\r\n"
 
 
@@ -26,7 +28,8 @@ class Strings:
 
     def saw(self, strings: int, keys: int) -> None:
         """So many of a page's keys were."""
-        self.are_most = 4 * strings >= 3 * keys
+        if keys >= SAMPLE:
+            self.are_most = 4 * strings >= 3 * keys
 
 
 async def read_strings(bulk: Bulk, db: int, keys: Sequence[bytes], reads: Reads) -> list[Any]:

@@ -117,8 +117,8 @@ def test_microseconds_are_no_reason() -> None:
 def test_close_to_the_bound_it_stays_where_it_is() -> None:
     told = beside_clients()
     told.look(SLOW[Reason.CLIENTS_P99], 2)
-    share = told.look(Window(1000.0, p99_s=0.0016), 2).share
-    assert told.look(Window(1000.0, p99_s=0.0016), 10).share == share
+    share = told.look(Window(1000.0, p99_s=0.0014), 2).share
+    assert told.look(Window(1000.0, p99_s=0.0014), 10).share == share
 
 
 def test_gentle_keeps_a_narrower_bound_and_a_quarter_of_the_speed() -> None:
