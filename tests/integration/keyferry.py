@@ -403,7 +403,8 @@ class Process:
             raise AssertionError(f"{error}: {answers[-1:]}") from error
         return answers[-1]
 
-    async def verify(self, *, deadline_s: float = 2 * DEADLINE_S, **options: Any) -> Json:
+    async def verify(self, *, deadline_s: float = 6 * DEADLINE_S, **options: Any) -> Json:
+        """Where every key is written all the time each is compared twice, under a ticket."""
         await self.verb("verify", **options)
         status = await self.until(
             lambda s: not s["verify"]["running"], "the verification ends", deadline_s

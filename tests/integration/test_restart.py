@@ -98,6 +98,7 @@ async def test_kill_9_under_load_loses_nothing_that_was_acknowledged(
     nothing_lost(primary_of(process, await process.status()), counts)
 
 
+@pytest.mark.timeout(400)
 async def test_kill_9_around_the_flip_serves_the_side_that_the_state_names(
     process: Process,
 ) -> None:
