@@ -94,14 +94,17 @@ async def test_expiry_during_a_copy_and_the_key_is_made_anew(
 ) -> None:
     await fill(
         migration,
-        *(("HSET", "gone", "a", "1"), ("PEXPIRE", "gone", "300")),
-        *(("HSET", "again", "a", "1"), ("PEXPIRE", "again", "300")),
+        *(("HSET", "gone", "a", "1"), ("EXPIRE", "gone", "1000")),
+        *(("HSET", "again", "a", "1"), ("EXPIRE", "again", "1000")),
     )
     client = await migration.client()
     read = wires.hold_read(b"gone")
     await migration.start()
     await read.arrived()
     look = await migration.direct(migration.source)
+    # Not earlier: a slow machine would see them expire before the copy begins.
+    for key in ("gone", "again"):
+        assert await look.call("PEXPIRE", key, "1") == 1
 
     async def has_expired() -> bool:
         return await look.call("EXISTS", "gone", "again") == 0
