@@ -186,6 +186,8 @@ class AppendLog(Log):
         size = len(raw)
         if not self._takes(db, size, places):
             return
+        if moved and self.noted is not None:
+            self.noted.moved(moved)
         lane = self._lane
         assert lane is not None
         self.table.appended(places)

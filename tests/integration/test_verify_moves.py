@@ -16,6 +16,7 @@ import pytest
 from migrator import verify
 from migrator.bulk import Bulk
 from proxy import noted
+from proxy.keytable import Place
 from tests.integration.clients import Client, until
 from tests.integration.holds import Wires
 from tests.integration.keyferry import Migration
@@ -135,10 +136,12 @@ async def ask(client: Client, *lines: str) -> None:
         await client.call(*line.split())
 
 
+@pytest.mark.parametrize("is_written", [False, True], ids=["", "and written"])
 @pytest.mark.parametrize("what", CARRIED)
 async def test_a_difference_is_carried_to_a_key_that_was_compared_before(
-    migration: Migration, walk: Walk, what: str
+    migration: Migration, walk: Walk, what: str, is_written: bool
 ) -> None:
+    """`is_written`: before it was compared, and so looked at again only for what is carried."""
     made, planted, carried = CARRIED[what]
     client = await migration.client()
     for number in range(KEYS):
@@ -149,13 +152,50 @@ async def test_a_difference_is_carried_to_a_key_that_was_compared_before(
     for line in planted:
         migration.target.cli(*line.format(**names).split())
 
+    async def write() -> None:
+        if is_written:
+            await ask(client, f"DEL {done[0]}", *(line.format(done[0]) for line in made))
+
     async def carry() -> None:
         await looked_at(migration, len(done))
         await ask(client, *(line.format(**names) for line in carried))
 
     walk.scans.clear()
+    walk.before(0, 1, write)
     walk.before(0, 2, carry)
     await verdict_is_true(migration, passed=what in MENDED_AT_ONCE)
+
+
+async def test_a_key_is_written_all_the_time_and_compared_once(
+    migration: Migration, walk: Walk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not so what was first written behind the walk, or has got the data of others."""
+    client = await migration.client()
+    for number in range(KEYS):
+        await ask(client, f"SET k{number} 1", f"SET moved{number} 1")
+    await migration.mirroring()
+    done, rest = parts(migration)
+    again: set[Place] = set()
+    close = noted.Noted.close
+
+    def seen(self: noted.Noted) -> set[Place]:
+        again.update(written := close(self))
+        return written
+
+    async def write() -> None:
+        await ask(client, f"INCR {done[0]}", f"INCR {done[1]}")
+
+    async def write_again() -> None:
+        await looked_at(migration, len(done))
+        await ask(client, f"INCR {done[0]}", f"INCR {done[2]}", f"COPY {rest[0]} {done[1]} REPLACE")
+        await ask(client, f"INCR {done[1]}")
+
+    monkeypatch.setattr(noted.Noted, "close", seen)
+    walk.scans.clear()
+    walk.before(0, 1, write)
+    walk.before(0, 2, write_again)
+    await verdict_is_true(migration, passed=True)
+    assert {name for name in done if name.encode() in again} == {done[1], done[2]}
 
 
 async def test_a_difference_is_moved_to_a_database_that_was_compared_before(
