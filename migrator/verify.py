@@ -46,6 +46,9 @@ WORKERS = 3
 PATIENCE = 5
 # So many of a page at a time: each of its writers waits for one look.
 ALONE_AT_ONCE = 16
+# How long writers wait for a look that a store does not answer; more where answers are slow.
+PATIENT_S = 0.1
+PATIENT_AT_MOST_S = 1.0
 # A mirror that is so far behind belongs to a store that hangs.
 HANGS_MS = 1000.0
 SAMPLES_KEPT = 20
@@ -101,6 +104,8 @@ class Verification:
         self._pace = pace
         self._primary = proxy.primary
         self._noted = Noted()
+        # For a look under a ticket.
+        self._patience_s = PATIENT_S
         # Counted as different already.
         self._differing: set[Place] = set()
 
@@ -329,7 +334,7 @@ class Verification:
         table = self._proxy.table
         deadline = time.monotonic() + 30.0
         looks = 0
-        patience_s = 0.1
+        patience_s = self._patience_s
         while time.monotonic() < deadline:
             if self._proxy.is_fenced:
                 await asyncio.sleep(0.02)
@@ -342,6 +347,7 @@ class Verification:
                 ):
                     if db != self._noted.db_now(first):
                         continue  # While it waited.
+                    began = time.monotonic()
                     found = await self._look_alone(
                         comparer, db, key, ticket, partial(_anew, patience, patience_s)
                     )
@@ -351,8 +357,11 @@ class Verification:
                 if mirror is not None and mirror.lag_ms > HANGS_MS:
                     raise VerificationAborted("the secondary does not answer") from None
                 await asyncio.sleep(patience_s)
-                patience_s = min(patience_s * 2, 1.0)
+                patience_s = min(patience_s * 2, PATIENT_AT_MOST_S)
                 continue
+            # A look that is given up held up writers for nothing: the next one gets the time.
+            took_s = time.monotonic() - began
+            self._patience_s = min(max(2 * took_s, PATIENT_S), PATIENT_AT_MOST_S)
             if found is None:
                 await asyncio.sleep(0.005)
                 continue

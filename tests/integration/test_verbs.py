@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import pytest
+
+from migrator import verify
+from migrator.copy import Comparer
 from migrator.marker import KEY as MARKER
 from tests.integration.clients import until
 from tests.integration.holds import Wires
@@ -127,6 +132,33 @@ async def test_verify_under_writes_raises_no_false_alarm(migration: Migration) -
         await asyncio.gather(*tasks)
     assert migration.status()["mirror"]["divergences"] == 0
     assert await migration.differences() == []
+
+
+async def test_keys_whose_answers_are_late_are_not_given_up_one_after_the_other(
+    migration: Migration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looks under a ticket: writers that waited for one that is given up waited for nothing."""
+    monkeypatch.setattr(verify, "PATIENCE", 0)
+    monkeypatch.setattr(verify, "ALONE_AT_ONCE", 1)
+    compare = Comparer.compare
+    given_up = 0
+
+    async def late(self: Comparer, *args: Any) -> Any:
+        nonlocal given_up
+        try:
+            await asyncio.sleep(1.5 * verify.PATIENT_S)
+        except asyncio.CancelledError:
+            given_up += 1
+            raise
+        return await compare(self, *args)
+
+    client = await migration.client()
+    for number in range(12):
+        await client.call("SET", f"k{number}", "v")
+    await migration.mirroring()
+    monkeypatch.setattr(Comparer, "compare", late)
+    assert (await migration.verify())["passed"]
+    assert 0 < given_up < 6
 
 
 # -- shift, finish, cancel ---------------------------------------------------------------
