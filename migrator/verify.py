@@ -5,9 +5,9 @@ effects were applied, nobody touched it, both event feeds were heard out, and a
 second look says the same; so there are no false alarms (design, section 1).
 
 Nothing is missed either. A key that was not written since the walk began was there all the while,
-on one side at least, so that the walk met it. What was written since it was compared is compared
-again at the end (`proxy.noted` says why that is enough). A walk follows its database where SWAPDB
-brings it.
+on one side at least, so that the walk met it. What was written is compared again at the end, unless
+it was found equal since (`proxy.noted` says why that is enough). A walk follows its database where
+SWAPDB brings it.
 """
 
 from __future__ import annotations
