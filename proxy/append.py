@@ -313,70 +313,72 @@ class AppendLog(Log):
         between them would let a newer write be overwritten.
         Raises MirrorAway at once, or through the future.
         """
-        if not self.is_connected:
-            raise MirrorAway(f"the mirror to the {self.side.label} is not connected")
-        assert self._lane is not None
-        if pieces is not None and pieces.lane is not self._lane:
-            raise MirrorAway("the mirror's connection was lost amid a copy")
-        self._to_database(self._lane, db)
+        lane = self._lane_at(db, pieces)
         keys, raw = plain
         owners = None
         if copies:
             keys, raw, owners = joined(keys, raw, copies)
         total = len(keys if owners is None else owners)
-        places = [place_of(db, key) for key in keys] if db else keys
-        number = self.table.copies_appended(places)
-        batch = SentCopies(self, places, number, owners, len(raw), total, time.monotonic())
+        batch = self._copies(SentCopies, db, keys, raw, owners, total)
         batch.pieces = pieces
         if not total:
             batch.future.set_result([])
             return batch.future
-        self.lag_bytes += len(raw)
-        self.lag_operations += total
-        self._lane.send_batch([batch] * total, raw)
-        self._lane.hasten()
+        lane.send_batch([batch] * total, raw)
+        lane.hasten()
         return batch.future
 
     def append_strings(
         self, db: int, keys: Sequence[bytes], raw: bytes
     ) -> asyncio.Future[list[CopyFailure]]:
         """Send one command that makes all of ``keys``, else as :meth:`append_copies`."""
-        if not self.is_connected:
-            raise MirrorAway(f"the mirror to the {self.side.label} is not connected")
-        assert self._lane is not None
-        self._to_database(self._lane, db)
+        lane = self._lane_at(db)
+        batch = self._copies(SentStrings, db, keys, raw, None, 1)
+        lane.send(batch, raw)
+        lane.hasten()
+        return batch.future
+
+    def _copies(
+        self,
+        kind: type[SentCopies],
+        db: int,
+        keys: Sequence[bytes],
+        raw: bytes,
+        owners: list[int] | None,
+        commands: int,
+    ) -> SentCopies:
+        """Copies that are about to be sent, noted and counted."""
         places = [place_of(db, key) for key in keys] if db else keys
         number = self.table.copies_appended(places)
-        batch = SentStrings(self, places, number, None, len(raw), 1, time.monotonic())
         self.lag_bytes += len(raw)
-        self.lag_operations += 1
-        self._lane.send(batch, raw)
-        self._lane.hasten()
-        return batch.future
+        self.lag_operations += commands
+        return kind(self, places, number, owners, len(raw), commands, time.monotonic())
 
     def begin_pieces(self, db: int) -> SentPieces:
         """Begin a copy in pieces, one at a time. Raises MirrorAway."""
-        if not self.is_connected:
-            raise MirrorAway(f"the mirror to the {self.side.label} is not connected")
-        assert self._lane is not None
-        pieces = SentPieces(self, self._lane, db)
-        self._to_database(self._lane, db)
+        pieces = SentPieces(self, self._lane_at(db), db)
         pieces.begin()
         return pieces
 
     def append_piece(self, pieces: SentPieces, piece: bytes | None) -> None:
         """Append the next piece; None: the copy is given up. Raises MirrorAway."""
-        if not self.is_connected or pieces.lane is not self._lane:
-            raise MirrorAway("the mirror's connection was lost amid a copy")
-        self._to_database(self._lane, pieces.db)
+        self._lane_at(pieces.db, pieces)
         if piece is None:
             pieces.abandon()
         else:
             pieces.add(piece)
 
-    def _to_database(self, lane: Lane, db: int) -> None:
+    def _lane_at(self, db: int, pieces: SentPieces | None = None) -> Lane:
+        """The connection, in this database. Raises MirrorAway; also where `pieces` had another."""
+        lane = self._lane
+        if pieces is not None and pieces.lane is not lane:
+            raise MirrorAway("the mirror's connection was lost amid a copy")
+        if not self.is_connected:
+            raise MirrorAway(f"the mirror to the {self.side.label} is not connected")
+        assert lane is not None
         if db != self._db and not self._select(lane, db):
             raise MirrorAway(f"the {self.side.label} has no database {db}, or was not asked yet")
+        return lane
 
     def gone_astray(self, db: int) -> None:
         """A SELECT was refused: what was sent behind it has been written in ``db``."""
