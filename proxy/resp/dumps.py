@@ -43,7 +43,7 @@ def ask_dumps(keys: Sequence[bytes], is_absolute: bool) -> bytes:
             left = _KEYS_PER_BRACKET
         left -= 1
         size = len(key)
-        length = _LENGTHS[size] if size < 256 else header(size)
+        length = header(size)
         pieces.append(dump)
         pieces.append(length)
         pieces.append(key)
@@ -177,7 +177,7 @@ def restores(
             when = b"%d" % expiry
             pieces.append(header(len(when)))
             pieces.append(when)
-        pieces.append(_LENGTHS[size] if size < 256 else header(size))
+        pieces.append(header(size))
         pieces.append(payload)
         pieces.append(b"\r\n$7\r\nREPLACE\r\n$6\r\nABSTTL\r\n")
     return kept, b"".join(pieces), total
@@ -233,11 +233,11 @@ def sets(
             continue
         kept.append(key)
         size = len(key)
-        pieces.append(_LENGTHS[size] if size < 256 else header(size))
+        pieces.append(header(size))
         pieces.append(key)
         size = len(value)
         total += size
-        pieces.append(_LENGTHS[size] if size < 256 else header(size))
+        pieces.append(header(size))
         pieces.append(value)
     if not kept:
         return kept, b"", 0
