@@ -14,7 +14,7 @@ from typing import Any
 
 import hiredis
 
-DEADLINE_S = 10.0
+DEADLINE_S = 20.0
 POLL_S = 0.005
 
 

@@ -138,7 +138,7 @@ class Migration:
     async def close(self) -> None:
         for client in self._clients:
             await client.close()
-        async with asyncio.timeout(2 * DEADLINE_S):
+        async with asyncio.timeout(DEADLINE_S):
             await self.controller.stop()
         self.state.close()
 
@@ -346,7 +346,7 @@ class Process:
         assert code == 200, answer
         return answer
 
-    async def until(self, condition: Any, what: str, deadline_s: float = 2 * DEADLINE_S) -> Json:
+    async def until(self, condition: Any, what: str, deadline_s: float = DEADLINE_S) -> Json:
         """The first status for which `condition` is true."""
         last: Json = {}
 
@@ -403,7 +403,7 @@ class Process:
             raise AssertionError(f"{error}: {answers[-1:]}") from error
         return answers[-1]
 
-    async def verify(self, *, deadline_s: float = 6 * DEADLINE_S, **options: Any) -> Json:
+    async def verify(self, *, deadline_s: float = 3 * DEADLINE_S, **options: Any) -> Json:
         """Where every key is written all the time each is compared twice, under a ticket."""
         await self.verb("verify", **options)
         status = await self.until(
