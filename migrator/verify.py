@@ -49,6 +49,8 @@ ALONE_AT_ONCE = 16
 # How long writers wait for a look that a store does not answer; more where answers are slow.
 PATIENT_S = 0.1
 PATIENT_AT_MOST_S = 1.0
+# How long it is tried for one key.
+ALONE_FOR_S = 30.0
 # A mirror that is so far behind belongs to a store that hangs.
 HANGS_MS = 1000.0
 SAMPLES_KEPT = 20
@@ -332,7 +334,7 @@ class Verification:
     async def _compare_alone(self, comparer: Comparer, first: int, key: bytes) -> None:
         """Compare a key that is written all the time: its writers wait for one look."""
         table = self._proxy.table
-        deadline = time.monotonic() + 30.0
+        deadline = time.monotonic() + ALONE_FOR_S
         looks = 0
         patience_s = self._patience_s
         while time.monotonic() < deadline:
@@ -370,8 +372,14 @@ class Verification:
             looks += 1
             if looks > 1 and not self._mismatch(db, key, found[0].what):
                 return
+        db = self._noted.db_now(first)
+        if looks < 2:
+            # That is no difference, and no proof of the contrary.
+            raise VerificationAborted(
+                f"db {db} {key[:64]!r}: no look came to an end in {ALONE_FOR_S:g} s"
+            )
         self.progress.mismatches += 1
-        self.progress.examples.append(f"db {db} {key[:64]!r}: it cannot be copied")
+        self.progress.examples.append(f"db {db} {key[:64]!r}: it differs though it was copied")
 
     async def _look_alone(
         self,

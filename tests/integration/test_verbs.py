@@ -161,6 +161,27 @@ async def test_keys_whose_answers_are_late_are_not_given_up_one_after_the_other(
     assert 0 < given_up < 6
 
 
+async def test_a_key_that_cannot_be_looked_at_is_no_difference_and_there_is_no_verdict(
+    migration: Migration, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(verify, "PATIENCE", 0)
+    monkeypatch.setattr(verify, "ALONE_FOR_S", 0.3)
+    client = await migration.client()
+    await client.call("SET", "k", "v")
+    await migration.mirroring()
+
+    async def never(self: Comparer, *args: Any) -> Any:
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as during:
+        during.setattr(Comparer, "compare", never)
+        result = await migration.verify()
+    assert result["passed"] is None and result["mismatches"] == 0
+    assert "aborted: db 0 b'k': no look came to an end" in caplog.text
+    assert (await migration.verify())["passed"]
+
+
 # -- shift, finish, cancel ---------------------------------------------------------------
 
 
