@@ -252,6 +252,9 @@ def verify(session: Session, wait: bool, sample: int | None, repair: bool) -> No
     now = session.wait("verify", functools.partial(_verify_step, sample))
     result = now["verify"]
     answer = _ended(answer, now) | {"verify": result}
+    if result["error"]:
+        session.show(answer)
+        raise KeyferryError(f"the verification ended without a verdict: {result['error']}")
     mismatches = f"{result['keys_checked']:,} keys, {result['mismatches']:,} differ"
     outcome = "passed" if result["passed"] else "failed"
     session.screen.show(answer, [*answer_rows(answer), ("verify", f"{outcome}: {mismatches}")])

@@ -65,6 +65,8 @@ class Controller:
         self.pace = Pace(proxy, stores, nice)
         self.copying: Copying | None = None
         self.verification: Verification | None = None
+        # Why the last one ended without a verdict.
+        self.verification_error: str | None = None
         self.watch = Watch(proxy, stores, self._on_look, self._on_writers, self.check_feeds)
         self.last_pause_ms: float | None = None
         self.is_serving = False
@@ -341,6 +343,7 @@ class Controller:
             if self._verify_task is None or self._verify_task.done():
                 assert self.copying is not None
                 copying = self.copying
+                self.verification_error = None
                 self.verification = Verification(
                     self.proxy,
                     self.stores,
@@ -361,6 +364,7 @@ class Controller:
             passed = await verification.run()
         except VerificationAborted as error:
             self.events.tell("verify", f"the verification was aborted: {error}")
+            self.verification_error = str(error)
             self.verification = None
             return
         progress = verification.progress
@@ -442,6 +446,7 @@ class Controller:
     async def _end_mirroring(self, phase: Phase, read_percent: int) -> None:
         if self._verify_task is not None:
             self._verify_task.cancel()
+        self.verification_error = None
         flags = self.state.migration.notify_events
         # Nobody may begin anything on what is being ended.
         copying, self.copying = self.copying, None

@@ -146,6 +146,8 @@ def _verify_text(verify: Json) -> str:
     counts = f"{verify['keys_checked']:,} keys, {verify['mismatches']:,} differ"
     if verify["running"]:
         return f"running: {counts}"
+    if verify["error"]:
+        return f"no verdict: {verify['error']}"
     if verify["passed"] is None:
         return "never"
     outcome = "passed" if verify["passed"] else "failed"

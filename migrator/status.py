@@ -118,7 +118,9 @@ def _mirror(controller: Controller) -> dict[str, Any]:
 
 
 def _verify(controller: Controller) -> dict[str, Any]:
-    last = controller.state.migration.verification
+    error = controller.verification_error
+    # What an earlier one found is not what the last one found.
+    last = None if error else controller.state.migration.verification
     running = controller.verification if controller.is_verifying else None
     progress = running.progress if running else None
     finished = None
@@ -132,6 +134,7 @@ def _verify(controller: Controller) -> dict[str, Any]:
         "keys_per_second": round(progress.keys_per_second, 1) if progress else 0.0,
         "mismatches": progress.mismatches if progress else (last.mismatches if last else 0),
         "passed": last.passed if last and not running else None,
+        "error": error,
         "stale": last.stale if last else False,
         "covered_all": last.covered_all if last else False,
         "finished_at": finished if not running else None,

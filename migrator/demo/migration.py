@@ -198,7 +198,9 @@ class Demo:
         )
         verify = status["verify"]
         self.result.verified_keys = verify["keys_checked"]
-        if not verify["passed"]:
+        if verify["error"]:
+            self.result.problems.append(f"the verification had no verdict: {verify['error']}")
+        elif not verify["passed"]:
             self.result.problems.append(f"{verify['mismatches']} keys differ by verification")
 
     async def _flip(self, instance: Instance, verb: str) -> Json:

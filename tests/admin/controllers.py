@@ -45,6 +45,7 @@ def idle_status() -> Json:
             "keys_checked": 0,
             "mismatches": 0,
             "passed": None,
+            "error": None,
             "finished_at": None,
         },
         "can_cutover": False,
@@ -65,6 +66,7 @@ class RememberingController:
         self.ready = True
         self.polls_until_done = 3
         self.passes = True
+        self.error: str | None = None
         self.events: asyncio.Queue[Json] = asyncio.Queue()
         self.subscribed = asyncio.Event()
         self.unsubscribed = asyncio.Event()
@@ -78,7 +80,8 @@ class RememberingController:
             if self.now["verify"]["running"]:
                 self.now["verify"] |= {
                     "running": False,
-                    "passed": self.passes,
+                    "passed": None if self.error else self.passes,
+                    "error": self.error,
                     "keys_checked": 1000,
                     "mismatches": 0 if self.passes else 2,
                 }

@@ -174,12 +174,16 @@ async def test_a_key_that_cannot_be_looked_at_is_no_difference_and_there_is_no_v
     async def never(self: Comparer, *args: Any) -> Any:
         await asyncio.Event().wait()
 
+    assert (await migration.verify())["passed"]
     with monkeypatch.context() as during:
         during.setattr(Comparer, "compare", never)
         result = await migration.verify()
+    # Nor is it the one of before.
     assert result["passed"] is None and result["mismatches"] == 0
-    assert "aborted: db 0 b'k': no look came to an end" in caplog.text
-    assert (await migration.verify())["passed"]
+    assert result["error"] == "db 0 b'k': no look came to an end in 0.3 s"
+    assert f"aborted: {result['error']}" in caplog.text
+    result = await migration.verify()
+    assert result["passed"] and result["error"] is None
 
 
 # -- shift, finish, cancel ---------------------------------------------------------------

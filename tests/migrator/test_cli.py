@@ -248,6 +248,20 @@ def test_verify_with_wait_is_1_when_anything_differs(
     assert said.err == "keyferry: the verification failed: 1,000 keys, 2 differ\n"
 
 
+def test_verify_with_wait_is_1_and_says_why_when_there_is_no_verdict(
+    controller: RememberingController, capsys: Said
+) -> None:
+    controller.error = "the secondary does not answer"
+    assert keyferry("verify", "--wait", "--json") == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out)["verify"]["passed"] is None
+    assert said.err == (
+        "keyferry: the verification ended without a verdict: the secondary does not answer\n"
+    )
+    assert keyferry("status") == 0
+    assert "no verdict: the secondary does not answer" in capsys.readouterr().out
+
+
 def test_analyze_shows_the_worst_first(capsys: Said) -> None:
     assert keyferry("analyze") == 0
     assert capsys.readouterr().out.splitlines() == [
