@@ -17,6 +17,7 @@ from migrator.pace import Pace
 from migrator.repair import Repair
 from migrator.state import Backfill as Position
 from migrator.stores import Store
+from proxy.keytable import place_of
 from proxy.mirror import Mirror
 from proxy.server import Proxy
 from proxy.sides import Side
@@ -62,7 +63,7 @@ class Copying:
     def _feed(self, side: Side) -> Feed:
         return Feed(
             self.stores[side],
-            on_event=self.proxy.table.expired,
+            on_event=lambda db, key: self.proxy.table.mark_wherever(place_of(db, key)),
             on_gap=self._on_gap,
             on_run_id=lambda run_id: self._on_run_id(side, run_id),
         )

@@ -146,7 +146,7 @@ class Mover:
         await mirror.room()
         if not db and MARKER in keys:
             # Each side has its own: there is nothing to copy, and so nothing to prove.
-            table.copy_applied(MARKER, table.copy_appended(MARKER))
+            table.copies_applied((MARKER,), table.copies_appended((MARKER,)))
         unproven = table.unproven
         wanted = list(dict.fromkeys(keys))
         if not db and MARKER in wanted:

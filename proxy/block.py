@@ -344,8 +344,9 @@ class Exec(Ticket):
     def _mark_scripted(self) -> None:
         proxy = self.session.proxy
         if proxy.mirror is not None:
+            # A SWAPDB behind the script has taken along what it wrote.
             for place in self._scripts.places:
-                proxy.table.mark_unproven(place)
+                proxy.table.mark_wherever(place)
 
     def _end(self) -> None:
         proxy = self.session.proxy

@@ -387,13 +387,24 @@ class KeyTable:
         if self.on_owed is not None:
             self.on_owed()
 
-    def expired(self, db: int, key: bytes) -> None:
-        """A store says that a key is gone, by the name that it had there and then.
+    def names(self, place: Place) -> list[Place]:
+        """What a key may be called by now that was called so when it was sent, or told of.
 
-        Behind a SWAPDB it may have another one: nobody knows which came first.
+        Behind a SWAPDB it may have another name: nobody knows which came first.
         """
-        for each in self._swapped.get(db, (db,)):
-            self.mark_unproven(place_of(each, key))
+        if not self._swapped:
+            return [place]
+        db, key = db_and_key(place)
+        return [place_of(each, key) for each in self._swapped.get(db, (db,))]
+
+    def mark_wherever(self, place: Place) -> None:
+        """As :meth:`mark_unproven`, of a key that may have another name by now."""
+        for each in self.names(place):
+            self.mark_unproven(each)
+
+    def is_unproven(self, place: Place) -> bool:
+        """Whether it is, by any of its names."""
+        return not self.unproven.keys().isdisjoint(self.names(place))
 
     def overflow(self) -> None:
         """More may differ than is remembered by name: only a new backfill helps."""
@@ -433,15 +444,11 @@ class KeyTable:
     def has_owed(self) -> bool:
         return bool(self._owed)
 
-    def copy_appended(self, place: Place) -> int:
-        """A copy of the key was appended; returns its number for :meth:`copy_applied`.
-
-        From here on effects on the key are mirrored again.
-        """
-        return self.copies_appended((place,))
-
     def copies_appended(self, places: Iterable[Place]) -> int:
-        """Copies of keys, each once, were appended together: one number for all of them."""
+        """Copies of keys, each once, were appended: one number, for :meth:`copies_applied`.
+
+        From here on effects on the keys are mirrored again.
+        """
         self._copy_number += 1
         number = self._copy_number
         unproven = self.unproven
@@ -452,16 +459,12 @@ class KeyTable:
         return number
 
     def copies_applied(self, places: Iterable[Place], number: int) -> None:
-        """As :meth:`copy_applied`, of all that :meth:`copies_appended` was given."""
+        """The secondary acknowledged the copies: proven, but for what was marked again since."""
         unproven = self.unproven
         if unproven:
             for place in places:
                 if unproven.get(place) == number:
                     del unproven[place]
-
-    def copy_applied(self, place: Place, number: int) -> None:
-        """The secondary acknowledged the copy: proven, unless marked again since."""
-        self.copies_applied((place,), number)
 
     def forget(self, db: int | None) -> None:
         """A FLUSHDB of ``db``, or a FLUSHALL, has wiped both sides alike."""

@@ -205,20 +205,20 @@ class Mirror(AppendLog):
                 self._copy_instead(effect.name)
             if is_away or frame.startswith(NOT_UNDERSTOOD):
                 for place in effect.places:
-                    self.table.mark_unproven(place)
+                    self.table.mark_wherever(place)
                 return
         elif effect.expected is None or same_reply(effect.expected, frame):
             return
         # While a backfill runs, a write to a key that is not copied yet answers
         # differently by right: the key is copied again, and nothing is wrong.
         # What was sent behind an effect that was refused answers otherwise, too.
-        is_known = self.table.unproven.keys() >= set(effect.places)
+        is_known = all(map(self.table.is_unproven, effect.places))
         if not self.table.is_everything_unproven and not is_known:
             self.divergences += 1
             self._on_divergence(effect.name)
             log.warning("divergence: %s answered otherwise on the %s", effect.name, self.side.label)
         for place in effect.places:
-            self.table.mark_unproven(place)
+            self.table.mark_wherever(place)
 
     def _after_batch(self) -> None:
         if not self._has_room.is_set() and self.lag_bytes < self.buffer_bytes // 4:

@@ -119,9 +119,9 @@ class SentEffect(Op):
         if frame != self.expected:
             mirror.compare(self, frame)
         # An input may have turned out to differ since this was sent behind it.
-        if self.moved and not table.unproven.keys().isdisjoint(self.places):
+        if self.moved and any(map(table.is_unproven, self.places)):
             for place in self.moved:
-                table.mark_unproven(place)
+                table.mark_wherever(place)
         entry = self.entry
         if entry is not None:
             table.applied_one(self.places[0], entry)

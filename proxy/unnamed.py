@@ -172,4 +172,5 @@ def mark_seen(
         return
     for db in dbs if stays else testimony.dbs | dbs:
         for key in testimony.keys:
-            table.mark_unproven(place_of(db, key))
+            # In a block a SWAPDB may have been behind it.
+            table.mark_wherever(place_of(db, key))

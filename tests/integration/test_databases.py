@@ -117,6 +117,51 @@ async def test_while_keys_are_copied_too(
     await same_everywhere(migration, twin)
 
 
+NAMED = "EVAL return(redis.call('INCRBY',KEYS[1],ARGV[1])) 1 n 53"
+UNNAMED = "EVAL return(redis.call('INCRBY',KEYS[1]..':x',ARGV[1])) 1 n 53"
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        (NAMED, "SWAPDB 0 3"),
+        ("SWAPDB 0 3", NAMED),
+        (NAMED, "SWAPDB 0 3", "SWAPDB 3 9"),
+        ("SELECT 3", NAMED, "SELECT 0", "SWAPDB 3 9", NAMED),
+        (NAMED, "INCR n", "SWAPDB 0 3", "INCR n"),
+        (UNNAMED, "SWAPDB 0 3"),
+        ("SWAPDB 9 0", UNNAMED, "SWAPDB 0 3"),
+    ],
+    ids=" ".join,
+)
+async def test_what_a_script_wrote_moves_with_its_database_in_the_same_block(
+    migration: Migration, twin: Server, clients: tuple[Client, Client], block: tuple[str, ...]
+) -> None:
+    await both(*clients, "SET n 1", "SET n:x 1", "SELECT 3", "SET n 3", "SELECT 0")
+    await migration.mirroring()
+    await both(*clients, "MULTI", *block, "EXEC")
+    await same_everywhere(migration, twin)
+
+
+async def test_an_effect_is_on_its_way_then_databases_are_swapped_and_its_reply_differs(
+    migration: Migration, wires: Wires
+) -> None:
+    client = await migration.client()
+    for line in ("SET n 1", "SET a 1", "SET other 1"):
+        await ask(client, line)
+    await migration.mirroring()
+    for key in ("n", "a"):
+        migration.target.cli("INCR", key)
+    wires.hold_sending(migration.mirror_lane)
+    # What `b` is made of turns out to differ only when both names are others.
+    for line in ("INCR n", "INCR a", "RENAME a b", "SWAPDB 0 3", "SET other 2"):
+        await ask(client, line)
+    wires.release_sending(migration.mirror_lane)
+    assert await migration.differences() == []
+    assert migration.target.cli("MGET", "n", "b", db=3) == [b"2", b"2"]
+    assert migration.status()["mirror"]["divergences"] == 2
+
+
 @pytest.mark.parametrize("command", ["FLUSHALL", "FLUSHALL ASYNC", "FLUSHDB", "SWAPDB 0 3"])
 async def test_among_the_writes_of_others_none_of_those_behind_it_is_lost(
     migration: Migration, command: str

@@ -188,7 +188,7 @@ def table() -> KeyTable:
 
 
 def copy(table: KeyTable, place: Place) -> None:
-    table.copy_applied(place, table.copy_appended(place))
+    table.copies_applied((place,), table.copies_appended((place,)))
 
 
 def test_a_key_of_database_0_is_its_own_place() -> None:
@@ -294,21 +294,21 @@ def test_everything_unproven_ends_every_lease_and_counts_a_generation(table: Key
 def test_effects_are_dropped_until_the_copy_is_appended(table: KeyTable) -> None:
     table.mark_unproven(A)
     assert table.drops([B, A]) and not table.drops([B])
-    number = table.copy_appended(A)
+    number = table.copies_appended((A,))
     assert not table.drops([A]) and not table.is_settled(A)
-    table.copy_applied(A, number)
+    table.copies_applied((A,), number)
     assert table.is_settled(A)
 
 
 def test_a_key_marked_again_behind_its_copy_needs_another(table: KeyTable) -> None:
     table.mark_unproven(A)
-    number = table.copy_appended(A)
+    number = table.copies_appended((A,))
     table.mark_unproven(A)
     assert table.drops([A])
-    second = table.copy_appended(A)
-    table.copy_applied(A, number)
+    second = table.copies_appended((A,))
+    table.copies_applied((A,), number)
     assert not table.is_settled(A)
-    table.copy_applied(A, second)
+    table.copies_applied((A,), second)
     assert table.is_settled(A)
 
 
@@ -323,10 +323,10 @@ def test_keys_that_were_copied_together_are_proven_one_by_one(table: KeyTable) -
 
 
 def test_a_copy_of_a_proven_key_proves_and_unproves_nothing(table: KeyTable) -> None:
-    number = table.copy_appended(A)
+    number = table.copies_appended((A,))
     assert table.is_settled(A)
     table.mark_unproven(A)
-    table.copy_applied(A, number)
+    table.copies_applied((A,), number)
     assert table.drops([A])
 
 
@@ -391,27 +391,27 @@ def test_a_swap_takes_along_what_is_owed_on_its_way_and_in_somebodys_hands() -> 
     taken = [(3, b"taken"), (3, b"sent"), (5, b"elsewhere")]
     assert table.take_owed(9) == [(3, b"owed"), *taken]
     table.owe_again([(3, b"owed")])
-    number = table.copy_appended((3, b"sent"))
+    number = table.copies_appended(((3, b"sent"),))
     table.swap(0, 3)
     # Whoever has one in hand knows it by its old name: that says nothing any more.
-    table.copy_applied((3, b"sent"), number)
+    table.copies_applied(((3, b"sent"),), number)
     table.owe_again([(3, b"taken")])
     assert set(table.unproven) == {b"owed", b"taken", b"sent", (5, b"elsewhere")}
     assert set(table.take_owed(9)) == {b"owed", b"taken", b"sent"}
-    number = table.copy_appended(b"sent")
-    table.copy_applied(b"sent", number)
+    number = table.copies_appended((b"sent",))
+    table.copies_applied((b"sent",), number)
     assert b"sent" not in table.unproven
 
 
 def test_an_expiry_counts_by_every_name_that_a_swap_may_have_given() -> None:
     table = KeyTable()
-    table.expired(0, b"a")
+    table.mark_wherever(b"a")
     assert set(table.unproven) == {b"a"}
     table.swap(0, 3)
     table.swap(3, 4)
     table.unproven.clear()
-    table.expired(4, b"a")
-    table.expired(5, b"b")
+    table.mark_wherever((4, b"a"))
+    table.mark_wherever((5, b"b"))
     assert set(table.unproven) == {b"a", (3, b"a"), (4, b"a"), (5, b"b")}
 
 

@@ -345,7 +345,7 @@ class World:
             if place in touched:
                 self.table.mark_unproven(place)
             else:
-                number = self.table.copy_appended(place)
+                number = self.table.copies_appended((place,))
                 self.log.append(self._copied(place, number, mover.copied.get(place)))
         mover.lease.end()
         self.movers.remove(mover)
@@ -374,7 +374,7 @@ class World:
                 self.secondary.pop(place, None)
             else:
                 self.secondary[place] = value
-            self.table.copy_applied(place, number)
+            self.table.copies_applied((place,), number)
 
         return copied
 
