@@ -252,6 +252,9 @@ class Mover:
                     raise MirrorAway("the mirror has changed its direction")
                 if lease.touched:
                     mirror.append_piece(pieces, None)
+                    if len(table.names(place)) > 1:
+                        # A SWAPDB may have taken along what is there of it.
+                        table.mark_wherever(place_of(db, PIECES))
                     return _nothing_of(place)
                 if expiry == GONE:
                     mirror.append_piece(pieces, None)
@@ -265,7 +268,7 @@ class Mover:
                 return Copied(future, [], [], 1, pieces.length)
             except BaseException:
                 # What is there of it is removed by the repair: the primary has no such key.
-                table.mark_unproven(place_of(db, PIECES))
+                table.mark_wherever(place_of(db, PIECES))
                 raise
         finally:
             lease.end()

@@ -148,6 +148,27 @@ async def test_the_mirror_is_lost_between_two_pieces_and_nothing_is_left_of_them
     assert migration.target.cli("GET", "k") == b"small"
 
 
+@pytest.mark.parametrize("is_deleted", [False, True], ids=["", "and it is deleted"])
+async def test_databases_are_swapped_between_two_pieces_and_nothing_is_left_of_the_copy(
+    migration: Migration, pieces: Pieces, is_deleted: bool
+) -> None:
+    await migration.mirroring()
+    client = await migration.client()
+    migration.source.cli("SET", "k", VALUE)
+
+    async def swap() -> None:
+        await client.call("SWAPDB", 0, 3)
+        if is_deleted:
+            # Else the next copy there would remove it.
+            await client.call("SELECT", 3)
+            await client.call("DEL", "k")
+
+    pieces.before[4] = swap
+    migration.proxy.table.mark_unproven(b"k")
+    await equal(migration)
+    assert migration.target.cli("STRLEN", "k", db=3) == (0 if is_deleted else len(VALUE))
+
+
 async def test_the_string_expires_between_two_pieces_and_is_gone(
     migration: Migration, pieces: Pieces
 ) -> None:
