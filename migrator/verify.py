@@ -267,8 +267,7 @@ class Verification:
         rounds = 0
         while left:
             rounds += 1
-            if self._proxy.primary is not self._primary:
-                raise VerificationAborted("the primary has changed")
+            self._check_roles()
             if rounds > PATIENCE:
                 await self._compare_each_alone(comparer, first, left)
                 return
@@ -285,6 +284,13 @@ class Verification:
             ]
             suspects = differing
             left = unsure + again + list(differing)
+
+    def _check_roles(self) -> None:
+        """That what is on the secondary is still to be what the primary has."""
+        if self._proxy.primary is not self._primary:
+            raise VerificationAborted("the primary has changed")
+        if self._proxy.table.generation != self.generation:
+            raise VerificationAborted("every key is copied anew: verify behind that")
 
     async def _compare(
         self, comparer: Comparer, db: int, keys: list[bytes]
@@ -338,6 +344,7 @@ class Verification:
         looks = 0
         patience_s = self._patience_s
         while time.monotonic() < deadline:
+            self._check_roles()
             if self._proxy.is_fenced:
                 await asyncio.sleep(0.02)
                 continue

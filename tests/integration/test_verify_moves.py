@@ -272,6 +272,27 @@ async def test_a_scan_is_answered_behind_the_swap_and_before_the_swaps_own_answe
     await released[0]
 
 
+async def test_everything_has_to_be_copied_anew_amid_the_walk_and_there_is_no_verdict(
+    migration: Migration, walk: Walk
+) -> None:
+    """Of what the secondary still holds nothing is a difference."""
+    client, _ = await swappable(migration)
+    await migration.verify(repair=True)
+
+    async def flush() -> None:
+        # Nobody can name what it writes, so that all that is known is that something was flushed.
+        client.send("EVAL", "redis.call('FLUSHDB') redis.call('SET', ARGV[1], 1)", 0, "k0")
+        await client.reply()
+
+    walk.scans.clear()
+    walk.before(0, 2, flush)
+    result = await migration.verify()
+    assert result["passed"] is None and result["mismatches"] == 0
+    assert result["error"] == "every key is copied anew: verify behind that"
+    await migration.copied()
+    await verdict_is_true(migration, passed=True)
+
+
 async def test_databases_are_swapped_at_each_scan_and_there_is_no_verdict(
     migration: Migration, walk: Walk
 ) -> None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from migrator.bulk import Bulk
+from migrator.client import Json
 from migrator.demo.comparison import compare
 from migrator.demo.instance import COMMAND, Instance
 from migrator.errors import KeyferryError, Refused
@@ -104,10 +105,10 @@ class Migration:
         self.note("backfill")
         await self.verify()
         for percent in (10, 50, 100):
-            await instance.ask("shift", percent=percent)
+            await self.shift(percent)
             await self.traffic(seconds / 12, f"shift {percent}")
         # Reads of a stalled target would make the clients wait, and so few writes be on their way.
-        await instance.ask("shift", percent=0)
+        await self.shift(0)
         await self.flip("cutover", seconds / 8, stalls=self.target)
         await self.flip("rollback", seconds / 8, stalls=self.source)
         await self.flip("cutover", seconds / 8)
@@ -122,11 +123,11 @@ class Migration:
         self.note(what)
 
     async def verify(self) -> None:
-        await self.instance.ask("verify")
-        status = await self.instance.until(
-            lambda status: not status["verify"]["running"], "the verification", deadline_s=90
-        )
-        verify = status["verify"]
+        """Until there is a verdict: what a client does may have every key copied anew meanwhile."""
+        verify = await self._verified()
+        while verify["error"]:
+            self.outcome.steps.append(f"no verdict: {verify['error']}")
+            verify = await self._verified()
         self.note(f"verify {verify['keys_checked']:,}")
         if not verify["passed"] or verify["mismatches"]:
             self.outcome.shows_loss = True
@@ -134,10 +135,33 @@ class Migration:
                 f"the verification found {verify}: {self.instance.log_end(8)}"
             )
             # A look at the rest is worth it: --repair opens the gate.
-            await self.instance.ask("verify", repair=True)
-            await self.instance.until(
-                lambda status: not status["verify"]["running"], "the repair", deadline_s=90
-            )
+            await self._verified(repair=True)
+
+    async def shift(self, percent: int) -> None:
+        try:
+            await self.instance.ask("shift", percent=percent)
+        except Refused as refusal:
+            await self._again("shift", refusal)
+            await self.instance.ask("shift", percent=percent)
+
+    async def _again(self, verb: str, refusal: Refused) -> None:
+        """Until it may be worth another try: copied and verified, where that is what it takes."""
+        self.outcome.steps.append(f"{verb} refused: {refusal.message}")
+        names = {refusal.name, *(each.name for each in refusal.blockers)}
+        if names & {"not_verified", "backfill_incomplete", "illegal_step"}:
+            await self.verify()
+        await asyncio.sleep(0.3)
+
+    async def _verified(self, **options: bool) -> Json:
+        await self.instance.until(
+            lambda s: s["phase"] in ("mirroring", "cutover") and s["backfill"]["done"], "a backfill"
+        )
+        await self.instance.ask("verify", **options)
+        status = await self.instance.until(
+            lambda status: not status["verify"]["running"], "the verification", deadline_s=90
+        )
+        verify: Json = status["verify"]
+        return verify
 
     async def flip(self, verb: str, seconds: float, *, stalls: Server | None = None) -> None:
         """`stalls`: a store that has much before it when the fence begins.
@@ -153,11 +177,10 @@ class Migration:
             except Refused as refusal:
                 if time.monotonic() > deadline:
                     raise
-                self.outcome.steps.append(f"{verb} refused: {refusal.message}")
-                await asyncio.sleep(0.3)
+                await self._again(verb, refusal)
         self.flips += 1
         if stalls is None:
-            await self.instance.ask("shift", percent=50)
+            await self.shift(50)
         await self.traffic(seconds, f"{verb}, {answer['pause_ms']:.1f} ms")
 
     async def settled(self) -> None:
