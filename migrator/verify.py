@@ -128,7 +128,8 @@ class Verification:
         except ExceptionGroup as group_error:
             known, others = group_error.split(ENDS)
             if known is None or others is not None:
-                raise
+                log.exception("a defect ended the verification")
+                raise VerificationAborted("a defect ended it: the log has more") from group_error
             first: Exception = known
             while isinstance(first, ExceptionGroup):
                 first = first.exceptions[0]

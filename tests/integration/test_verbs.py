@@ -186,6 +186,25 @@ async def test_a_key_that_cannot_be_looked_at_is_no_difference_and_there_is_no_v
     assert result["passed"] and result["error"] is None
 
 
+async def test_a_verification_that_a_defect_ends_has_no_verdict(
+    migration: Migration, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await migration.client()
+    await client.call("SET", "k", "v")
+    await migration.mirroring()
+    assert (await migration.verify())["passed"]
+
+    async def broken(self: Comparer, *args: Any) -> Any:
+        raise RuntimeError("broken on purpose")
+
+    with monkeypatch.context() as during:
+        during.setattr(Comparer, "compare", broken)
+        result = await migration.verify()
+    assert result["passed"] is None
+    assert result["error"] == "a defect ended it: the log has more"
+    assert "broken on purpose" in caplog.text
+
+
 # -- shift, finish, cancel ---------------------------------------------------------------
 
 
