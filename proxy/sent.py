@@ -119,7 +119,7 @@ class SentEffect(Op):
         if frame != self.expected:
             mirror.compare(self, frame)
         # An input may have turned out to differ since this was sent behind it.
-        if self.moved and any(map(table.is_unproven, self.places)):
+        if self.moved and table.unproven and any(map(table.is_unproven, self.places)):
             for place in self.moved:
                 table.mark_wherever(place)
         entry = self.entry

@@ -9,7 +9,7 @@ cdef Py_ssize_t _FOOTER_BYTES
 
 cpdef bytes header(Py_ssize_t size)
 
-@cython.locals(key=bytes, length=bytes, pieces=list, left=Py_ssize_t, size=Py_ssize_t)
+@cython.locals(key=bytes, length=bytes, pieces=list, left=Py_ssize_t)
 cpdef bytes ask_dumps(object keys, bint is_absolute)
 
 @cython.locals(payloads=list, expiries=list, unsure=list, at=Py_ssize_t, index=Py_ssize_t, upto=Py_ssize_t,

@@ -42,8 +42,7 @@ def ask_dumps(keys: Sequence[bytes], is_absolute: bool) -> bytes:
             pieces.append(_TIME)
             left = _KEYS_PER_BRACKET
         left -= 1
-        size = len(key)
-        length = header(size)
+        length = header(len(key))
         pieces.append(dump)
         pieces.append(length)
         pieces.append(key)
@@ -232,8 +231,7 @@ def sets(
         if is_touched and key in touched:
             continue
         kept.append(key)
-        size = len(key)
-        pieces.append(header(size))
+        pieces.append(header(len(key)))
         pieces.append(key)
         size = len(value)
         total += size

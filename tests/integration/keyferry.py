@@ -404,7 +404,7 @@ class Process:
         return answers[-1]
 
     async def verify(self, *, deadline_s: float = 3 * DEADLINE_S, **options: Any) -> Json:
-        """Where every key is written all the time each is compared twice, under a ticket."""
+        """Where every key is written all the time each is compared under a ticket."""
         await self.verb("verify", **options)
         status = await self.until(
             lambda s: not s["verify"]["running"], "the verification ends", deadline_s

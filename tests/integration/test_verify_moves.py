@@ -198,8 +198,9 @@ async def test_a_key_is_written_all_the_time_and_compared_once(
     assert {name for name in done if name.encode() in again} == {done[1], done[2]}
 
 
+@pytest.mark.parametrize("is_written", [False, True], ids=["", "and written"])
 async def test_a_difference_is_moved_to_a_database_that_was_compared_before(
-    migration: Migration, walk: Walk
+    migration: Migration, walk: Walk, is_written: bool
 ) -> None:
     client = await migration.client()
     await ask(client, "SET k0 v", "SELECT 3", "SET moved v", "SET copied v", "SET stays v")
@@ -207,11 +208,16 @@ async def test_a_difference_is_moved_to_a_database_that_was_compared_before(
     migration.target.cli("SET", "moved", "w", db=3)
     migration.target.cli("SET", "copied", "x", db=3)
 
+    async def write() -> None:
+        if is_written:
+            await ask(client, "SELECT 0", "SET copied equal", "SELECT 3")
+
     async def move() -> None:
-        await looked_at(migration, 1)
-        await ask(client, "MOVE moved 0", "COPY copied copied DB 0", "DEL copied")
+        await looked_at(migration, 1 + is_written)
+        await ask(client, "MOVE moved 0", "COPY copied copied DB 0 REPLACE", "DEL copied")
 
     walk.scans.clear()
+    walk.before(0, 1, write)
     walk.before(3, 1, move)
     result = await migration.verify()
     assert len(await migration.differences()) == 2
